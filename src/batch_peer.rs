@@ -1,0 +1,394 @@
+//! `BatchPeer`: hio's Peer over rings, many datagrams per system call.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::config::{DEFAULT_BC, PeerConfig};
+use crate::endpoint::Endpoint;
+use crate::receive::Pace;
+use crate::ring::{Full, Grams, RecvRing, SendRing};
+use crate::send::{SendReport, Stopped};
+use crate::sys::SendBatch;
+use crate::transport::{Transport, endpoint_settings, endpoint_transport};
+
+/// A non-blocking UDP socket that takes and gives many datagrams per system call, from memory
+/// allocated once.
+///
+/// It is a [`Transport`], with the same results as a [`Peer`](crate::Peer), but for the size at which
+/// it cuts a datagram: one slot ([`PeerConfig::gram_size`]) instead of `bs`. On top of that:
+///
+/// - [`fill`](Self::fill) and [`fill_wait`](Self::fill_wait) give whole batches, borrowed from the ring;
+/// - [`send_batch`](Self::send_batch) sends borrowed grams, [`queue`](Self::queue) and
+///   [`flush`](Self::flush) copied ones;
+/// - [`split`](Self::split) gives both halves at once, for an echo or a relay that copies nothing;
+/// - [`exchange`](Self::exchange) hands a filled ring to another thread for a spare one.
+///
+/// # Readiness
+///
+/// The peer is `AsFd`, so epoll, mio or tokio can tell when its socket is readable. Datagrams that
+/// already stand in the ring do **not** make the descriptor readable: take all that
+/// [`receive`](Transport::receive) has, until it gives `None`, before waiting. Grams from `fill` are
+/// handed out at once and leave nothing behind.
+///
+/// ```
+/// use hio_udp::{BatchPeer, PeerConfig, Transport};
+/// use std::time::Duration;
+///
+/// let mut peer = BatchPeer::new(PeerConfig::new().port(0).bc(32).reopen(true))?;
+/// let me = peer.ha();
+/// let report = peer.send_batch([(&b"one"[..], me), (b"two", me), (b"", me)]);
+/// assert_eq!((report.sent, report.bytes, report.pending), (3, 6, 0));
+///
+/// let grams: Vec<_> = peer.fill_wait(Duration::from_secs(1))?.map(|gram| gram.data).collect();
+/// assert_eq!(grams, [&b"one"[..], b"two", b""]);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct BatchPeer {
+    endpoint: Endpoint,
+    ring: RecvRing,
+    pace: Pace,
+    outbox: Outbox,
+}
+
+/// The sending half's memory.
+struct Outbox {
+    ring: SendRing,
+    batch: SendBatch,
+    /// The failure of a queued gram that a `send` or `send_batch` met on its way, for the next flush to report.
+    unreported: Option<(usize, io::Error)>,
+}
+
+impl std::fmt::Debug for Outbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Outbox").field("ring", &self.ring).field("unreported", &self.unreported).finish()
+    }
+}
+
+impl Transport for BatchPeer {
+    fn new(config: PeerConfig) -> io::Result<Self> {
+        let bc = config.bc.unwrap_or(DEFAULT_BC);
+        let mut peer = Self {
+            ring: RecvRing::new(bc, config.slot_bytes())?,
+            outbox: Outbox { ring: SendRing::new(bc, config.gram_size)?, batch: SendBatch::new(bc), unreported: None },
+            endpoint: Endpoint::new(&config, Some(bc))?,
+            pace: Pace::new(config.gather),
+        };
+        if config.reopen {
+            peer.open()?;
+        }
+        Ok(peer)
+    }
+
+    fn open(&mut self) -> io::Result<()> {
+        self.empty_rings();
+        self.endpoint.open()
+    }
+
+    fn reopen(&mut self) -> io::Result<()> {
+        self.open()
+    }
+
+    fn close(&mut self) -> bool {
+        self.empty_rings();
+        self.endpoint.close();
+        true
+    }
+
+    fn receive(&mut self) -> io::Result<(&[u8], Option<SocketAddr>)> {
+        receive(&self.endpoint, &mut self.ring)
+    }
+
+    /// As [`Transport::send`]. Grams queued before go first; as long as they cannot, the result is 0.
+    fn send(&mut self, data: &[u8], dst: SocketAddr) -> io::Result<usize> {
+        self.outbox.send(&self.endpoint, data, dst)
+    }
+
+    endpoint_transport!();
+}
+
+impl BatchPeer {
+    /// Takes one batch from the kernel: one system call on Linux, and never a wait.
+    ///
+    /// No gram means that nothing was there. Grams that [`receive`](Transport::receive) fetched into
+    /// the ring and has not given out yet are given first, without a system call. The grams are
+    /// handed out with this call: those the caller does not look at are not given again.
+    ///
+    /// # Errors
+    ///
+    /// [`NotConnected`](io::ErrorKind::NotConnected) on a closed peer; otherwise the kernel's error,
+    /// logged. An error behind good datagrams is given by the next call.
+    #[inline]
+    pub fn fill(&mut self) -> io::Result<Grams<'_>> {
+        self.endpoint.fill(&mut self.ring)?;
+        Ok(self.ring.take())
+    }
+
+    /// Takes one batch, waiting at most `timeout` for something to come.
+    ///
+    /// While data keeps coming, it lets each batch gather for a short time
+    /// ([`PeerConfig::gather`]) instead of being woken for every datagram, which costs both this
+    /// thread and the sender far more than the datagram itself. When the line is quiet it waits in
+    /// `poll`. A signal during the wait does no harm. No gram means that the time ran out.
+    ///
+    /// # Errors
+    ///
+    /// As [`fill`](Self::fill).
+    pub fn fill_wait(&mut self, timeout: Duration) -> io::Result<Grams<'_>> {
+        self.endpoint.fill_wait(&mut self.ring, &mut self.pace, timeout)?;
+        Ok(self.ring.take())
+    }
+
+    /// Takes one batch into a ring the caller owns; gives the number of grams in it.
+    ///
+    /// What the ring still held is forgotten. The peer's own ring is not touched: use either this
+    /// or the peer's own ring, not both, or the order is lost.
+    ///
+    /// # Errors
+    ///
+    /// As [`fill`](Self::fill); and [`InvalidInput`](io::ErrorKind::InvalidInput) if the peer coalesces
+    /// and the ring's slots are smaller than 65,535 bytes.
+    pub fn fill_into(&self, ring: &mut RecvRing) -> io::Result<usize> {
+        ring.clear();
+        self.endpoint.fill(ring)
+    }
+
+    /// Takes one batch into a ring the caller owns, waiting as [`fill_wait`](Self::fill_wait) does.
+    ///
+    /// # Errors
+    ///
+    /// As [`fill_into`](Self::fill_into).
+    pub fn fill_into_wait(&mut self, ring: &mut RecvRing, timeout: Duration) -> io::Result<usize> {
+        ring.clear();
+        self.endpoint.fill_wait(ring, &mut self.pace, timeout)
+    }
+
+    /// Hands the peer's ring over, with the grams that were not yet given out, for an empty one.
+    ///
+    /// What `empty` still held is forgotten. Nothing is allocated or copied.
+    ///
+    /// ```
+    /// use hio_udp::{BatchPeer, PeerConfig, RecvRing, Transport};
+    /// # let mut peer = BatchPeer::new(PeerConfig::new().port(0).reopen(true))?;
+    /// # let me = peer.ha();
+    /// # peer.send_batch([(&b"a"[..], me), (b"b", me)]);
+    /// peer.receive()?; // fetches a batch, gives out the first gram of it
+    /// let filled = peer.exchange(RecvRing::new(64, 1240)?);
+    /// assert_eq!(filled.grams().map(|gram| gram.data).collect::<Vec<_>>(), [b"b"]);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn exchange(&mut self, mut empty: RecvRing) -> RecvRing {
+        empty.clear();
+        std::mem::replace(&mut self.ring, empty)
+    }
+
+    /// Copies one gram into the send ring; [`flush`](Self::flush) sends it.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`] if no slot is free or the gram is longer than one.
+    pub fn queue(&mut self, data: &[u8], dst: SocketAddr) -> Result<(), Full> {
+        self.outbox.ring.queue(data, dst)
+    }
+
+    /// Number of grams queued and not yet sent.
+    pub fn queued(&self) -> usize {
+        self.outbox.ring.len()
+    }
+
+    /// Sends what is queued, in order, and says what became of it.
+    ///
+    /// A gram that fails leaves the ring with the report; those behind it stay for the next flush,
+    /// so that flushing until nothing is pending always comes to an end, unless the kernel takes no
+    /// more ([`Stopped::WouldBlock`], [`Stopped::NoBuffers`]). On a closed peer everything stays.
+    pub fn flush(&mut self) -> SendReport {
+        self.outbox.flush(&self.endpoint)
+    }
+
+    /// Sends grams that are borrowed for the call, without copying them: on Linux with one system
+    /// call for up to `bc` (at most 1,024) of them.
+    ///
+    /// Stops at the first gram that fails or that the kernel has no room for, and reports it;
+    /// everything behind it is untouched. Grams queued before go first; as long as they cannot,
+    /// nothing of `grams` is sent.
+    ///
+    /// A destination of another family than the socket's fails with EAFNOSUPPORT or EINVAL.
+    pub fn send_batch<'d>(&mut self, grams: impl IntoIterator<Item = (&'d [u8], SocketAddr)>) -> SendReport {
+        self.outbox.send_batch(&self.endpoint, grams)
+    }
+
+    /// Both halves at once, so that received grams can be sent on while they are borrowed.
+    ///
+    /// ```
+    /// # use hio_udp::{BatchPeer, PeerConfig, Transport};
+    /// # let mut peer = BatchPeer::new(PeerConfig::new().port(0).reopen(true))?;
+    /// # let mut client = BatchPeer::new(PeerConfig::new().port(0).reopen(true))?;
+    /// # client.send(b"ping", peer.ha())?;
+    /// let (mut rx, mut tx) = peer.split();
+    /// let report = tx.send_batch(rx.fill()?.map(|gram| (gram.data, gram.src)));
+    /// assert_eq!(report.sent, 1);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn split(&mut self) -> (BatchReceiver<'_>, BatchSender<'_>) {
+        let Self { endpoint, ring, pace, outbox } = self;
+        (BatchReceiver { endpoint, ring, pace }, BatchSender { endpoint, outbox })
+    }
+
+    /// Size in bytes of one slot of the receive ring, at which datagrams are cut.
+    pub fn gram_size(&self) -> usize {
+        self.ring.gram_size()
+    }
+
+    /// Whether the kernel coalesces datagrams for this peer (UDP_GRO).
+    pub fn coalesces(&self) -> bool {
+        self.endpoint.coalesced
+    }
+
+    fn empty_rings(&mut self) {
+        let unread = self.ring.len();
+        self.ring.clear();
+        let unsent = self.outbox.ring.clear();
+        self.outbox.unreported = None;
+        self.endpoint.counters.on_discarded(unread, unsent);
+    }
+}
+
+endpoint_settings!(BatchPeer);
+
+/// The receiving half of a [`BatchPeer`]: see [`BatchPeer::split`].
+#[derive(Debug)]
+pub struct BatchReceiver<'a> {
+    endpoint: &'a Endpoint,
+    ring: &'a mut RecvRing,
+    pace: &'a mut Pace,
+}
+
+impl BatchReceiver<'_> {
+    /// As [`BatchPeer::fill`].
+    ///
+    /// # Errors
+    ///
+    /// As [`BatchPeer::fill`].
+    #[inline]
+    pub fn fill(&mut self) -> io::Result<Grams<'_>> {
+        self.endpoint.fill(self.ring)?;
+        Ok(self.ring.take())
+    }
+
+    /// As [`BatchPeer::fill_wait`].
+    ///
+    /// # Errors
+    ///
+    /// As [`BatchPeer::fill`].
+    pub fn fill_wait(&mut self, timeout: Duration) -> io::Result<Grams<'_>> {
+        self.endpoint.fill_wait(self.ring, self.pace, timeout)?;
+        Ok(self.ring.take())
+    }
+
+    /// As [`Transport::receive`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Transport::receive`].
+    pub fn receive(&mut self) -> io::Result<(&[u8], Option<SocketAddr>)> {
+        receive(self.endpoint, self.ring)
+    }
+}
+
+/// The sending half of a [`BatchPeer`]: see [`BatchPeer::split`].
+#[derive(Debug)]
+pub struct BatchSender<'a> {
+    endpoint: &'a Endpoint,
+    outbox: &'a mut Outbox,
+}
+
+impl BatchSender<'_> {
+    /// As [`Transport::send`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Transport::send`].
+    pub fn send(&mut self, data: &[u8], dst: SocketAddr) -> io::Result<usize> {
+        self.outbox.send(self.endpoint, data, dst)
+    }
+
+    /// As [`BatchPeer::send_batch`].
+    pub fn send_batch<'d>(&mut self, grams: impl IntoIterator<Item = (&'d [u8], SocketAddr)>) -> SendReport {
+        self.outbox.send_batch(self.endpoint, grams)
+    }
+
+    /// As [`BatchPeer::queue`].
+    ///
+    /// # Errors
+    ///
+    /// As [`BatchPeer::queue`].
+    pub fn queue(&mut self, data: &[u8], dst: SocketAddr) -> Result<(), Full> {
+        self.outbox.ring.queue(data, dst)
+    }
+
+    /// As [`BatchPeer::flush`].
+    pub fn flush(&mut self) -> SendReport {
+        self.outbox.flush(self.endpoint)
+    }
+
+    /// As [`BatchPeer::wait_writable`].
+    ///
+    /// # Errors
+    ///
+    /// As [`BatchPeer::wait_writable`].
+    pub fn wait_writable(&self, timeout: Duration) -> io::Result<bool> {
+        self.endpoint.wait(crate::sys::socket::Interest::Writable, timeout)
+    }
+}
+
+/// The next gram of the ring, refilled when it is empty.
+fn receive<'r>(endpoint: &Endpoint, ring: &'r mut RecvRing) -> io::Result<(&'r [u8], Option<SocketAddr>)> {
+    endpoint.fill(ring)?;
+    Ok(ring.pop().map_or((&[], None), |gram| (gram.data, Some(gram.src))))
+}
+
+impl Outbox {
+    fn flush(&mut self, endpoint: &Endpoint) -> SendReport {
+        if let Some(error) = self.unreported.take() {
+            return SendReport {
+                pending: self.ring.len(),
+                first_error: Some(error),
+                stopped: Stopped::Failed,
+                ..SendReport::default()
+            };
+        }
+        endpoint.flush(&mut self.batch, &mut self.ring)
+    }
+
+    fn send(&mut self, endpoint: &Endpoint, data: &[u8], dst: SocketAddr) -> io::Result<usize> {
+        endpoint.socket()?;
+        if self.send_queued_first(endpoint) { endpoint.send_one(data, dst) } else { Ok(0) }
+    }
+
+    fn send_batch<'d>(
+        &mut self,
+        endpoint: &Endpoint,
+        grams: impl IntoIterator<Item = (&'d [u8], SocketAddr)>,
+    ) -> SendReport {
+        if self.send_queued_first(endpoint) {
+            return endpoint.send_grams(&mut self.batch, grams.into_iter());
+        }
+        SendReport { pending: grams.into_iter().count(), stopped: Stopped::WouldBlock, ..SendReport::default() }
+    }
+
+    /// Sends what was queued before; `false` if the kernel does not take all of it.
+    ///
+    /// Failures on the way are counted and logged as ever; the first is kept for the next flush.
+    fn send_queued_first(&mut self, endpoint: &Endpoint) -> bool {
+        while !self.ring.is_empty() && endpoint.opened() {
+            let report = endpoint.flush(&mut self.batch, &mut self.ring);
+            match report.first_error {
+                Some(error) => _ = self.unreported.get_or_insert(error),
+                None if report.stopped != Stopped::Done => return false,
+                None => {}
+            }
+        }
+        true
+    }
+}

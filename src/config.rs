@@ -1,0 +1,259 @@
+//! What a peer is made from: plain data, with hio's defaults.
+
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::time::Duration;
+
+use crate::gram::{BUF_SIZE, MAX_DATAGRAM_SIZE, MAX_GRAM_SIZE};
+
+/// Slots of a [`BatchPeer`](crate::BatchPeer)'s rings when `bc` is not given.
+///
+/// 16 to 256 slots measure the same; 512 and more fall out of the processor's second cache.
+pub const DEFAULT_BC: usize = 64;
+
+/// Pause for which [`fill_wait`](crate::BatchPeer::fill_wait) lets a batch gather, by default.
+pub const DEFAULT_GATHER: Duration = Duration::from_micros(50);
+
+/// Settings of a [`Peer`](crate::Peer) or [`BatchPeer`](crate::BatchPeer), with hio's defaults.
+///
+/// Nothing is checked or resolved before [`Transport::new`](crate::Transport::new).
+///
+/// ```
+/// use hio_udp::{Peer, PeerConfig, Transport};
+///
+/// let peer = Peer::new(PeerConfig::new().name("meter").ha(("localhost", 0)).bc(4))?;
+/// assert_eq!(peer.ha(), "127.0.0.1:0".parse().unwrap());
+/// assert_eq!((peer.bc(), peer.bs()), (Some(4), 4 * 1240));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct PeerConfig {
+    pub(crate) name: Option<String>,
+    pub(crate) ha: Option<(String, u16)>,
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) bc: Option<usize>,
+    pub(crate) bs: Option<usize>,
+    pub(crate) gram_size: usize,
+    pub(crate) bcast: bool,
+    pub(crate) exclusive: bool,
+    pub(crate) reopen: bool,
+    pub(crate) recv_buf_bytes: Option<usize>,
+    pub(crate) send_buf_bytes: Option<usize>,
+    pub(crate) rx_time: bool,
+    pub(crate) dst_addr: bool,
+    pub(crate) ecn: bool,
+    pub(crate) coalesce: bool,
+    pub(crate) gather: Duration,
+}
+
+impl Default for PeerConfig {
+    fn default() -> Self {
+        Self {
+            name: None,
+            ha: None,
+            host: "127.0.0.1".to_owned(),
+            port: 55_000,
+            bc: None,
+            bs: None,
+            gram_size: MAX_GRAM_SIZE,
+            bcast: false,
+            exclusive: false,
+            reopen: false,
+            recv_buf_bytes: None,
+            send_buf_bytes: None,
+            rx_time: false,
+            dst_addr: false,
+            ecn: false,
+            coalesce: false,
+            gather: DEFAULT_GATHER,
+        }
+    }
+}
+
+impl PeerConfig {
+    /// hio's defaults: name `main`, 127.0.0.1 port 55000, `bs` of 65,535 bytes, no `bc`.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets the name the peer is managed and logged by; by default `main`.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Sets host and port at once; `host` and `port` are then not looked at (H6).
+    pub fn ha<H: Into<String>>(mut self, ha: (H, u16)) -> Self {
+        self.ha = Some((ha.0.into(), ha.1));
+        self
+    }
+
+    /// Sets the local host: an address, a name, or `""` for every interface (0.0.0.0).
+    ///
+    /// A name is resolved once, by [`Transport::new`](crate::Transport::new), to its first IPv4
+    /// address if it has one, else to its first IPv6 address.
+    pub fn host(mut self, host: impl Into<String>) -> Self {
+        self.host = host.into();
+        self
+    }
+
+    /// Sets the local port; 0 lets the kernel choose one at the first open, which is then kept.
+    pub fn port(mut self, port: u16) -> Self {
+        self.port = port;
+        self
+    }
+
+    /// Sets the count of transport buffers of `gram_size` bytes each.
+    ///
+    /// `bs` becomes `bc × gram_size`. For a `BatchPeer` it is the number of slots of each ring, where 0
+    /// is an error; without it there are [`DEFAULT_BC`]. For a `Peer` 0 means "not given", as in hio (H18).
+    pub fn bc(mut self, bc: usize) -> Self {
+        self.bc = Some(bc);
+        self
+    }
+
+    /// Sets the buffer size in bytes; not looked at where `bc` is given (H22).
+    ///
+    /// A `Peer` cuts datagrams at `bs`. The socket's own buffers are raised to `bs` if they are smaller.
+    pub fn bs(mut self, bs: usize) -> Self {
+        self.bs = Some(bs);
+        self
+    }
+
+    /// Sets the size in bytes of one slot of a ring, 1 to 65,535; by default
+    /// [`MAX_GRAM_SIZE`](crate::MAX_GRAM_SIZE).
+    ///
+    /// A `BatchPeer` cuts datagrams at it, flags and counts them.
+    #[doc(alias = "MaxGramSize")]
+    pub fn gram_size(mut self, bytes: usize) -> Self {
+        self.gram_size = bytes;
+        self
+    }
+
+    /// Allows sending to broadcast addresses (SO_BROADCAST); read when the peer opens.
+    pub fn bcast(mut self, bcast: bool) -> Self {
+        self.bcast = bcast;
+        self
+    }
+
+    /// Binds so that no other socket can bind the same address and port.
+    ///
+    /// hio always sets SO_REUSEADDR and SO_REUSEPORT, with which any other process, even another
+    /// user's, can take part of a port's traffic or all of it (H71). That is the default here too.
+    pub fn exclusive(mut self, exclusive: bool) -> Self {
+        self.exclusive = exclusive;
+        self
+    }
+
+    /// Opens the peer as it is made.
+    pub fn reopen(mut self, reopen: bool) -> Self {
+        self.reopen = reopen;
+        self
+    }
+
+    /// Asks for a socket receive buffer of at least so many bytes, whatever `bs` is.
+    ///
+    /// What was granted, and what would lift a limit, is in
+    /// [`buf_report`](crate::BatchPeer::buf_report).
+    pub fn recv_buf_bytes(mut self, bytes: usize) -> Self {
+        self.recv_buf_bytes = Some(bytes);
+        self
+    }
+
+    /// Asks for a socket send buffer of at least so many bytes, whatever `bs` is.
+    pub fn send_buf_bytes(mut self, bytes: usize) -> Self {
+        self.send_buf_bytes = Some(bytes);
+        self
+    }
+
+    /// Asks for the kernel's receive time with each datagram: [`Meta::rx_time`](crate::Meta::rx_time).
+    ///
+    /// Linux batch backend only; elsewhere the field stays `None`. Costs 6 to 11% of the time to
+    /// receive a datagram.
+    pub fn rx_time(mut self, on: bool) -> Self {
+        self.rx_time = on;
+        self
+    }
+
+    /// Asks for each datagram's destination address and interface: [`Meta::dst`](crate::Meta::dst).
+    ///
+    /// Worth it on a wildcard address only. Linux batch backend only. Costs 6 to 10% of the time to
+    /// receive a datagram.
+    pub fn dst_addr(mut self, on: bool) -> Self {
+        self.dst_addr = on;
+        self
+    }
+
+    /// Asks for each datagram's ECN bits: [`Meta::ecn`](crate::Meta::ecn). Linux batch backend only.
+    pub fn ecn(mut self, on: bool) -> Self {
+        self.ecn = on;
+        self
+    }
+
+    /// Lets the kernel coalesce datagrams of one flow (UDP_GRO); they come out one by one all the same.
+    ///
+    /// Sizes every slot of a `BatchPeer`'s ring to 65,535 bytes, because a coalesced buffer that does
+    /// not fit its slot loses every datagram behind the first. Linux batch backend only; elsewhere,
+    /// and for a `Peer`, it does nothing.
+    #[doc(alias = "UDP_GRO")]
+    pub fn coalesce(mut self, on: bool) -> Self {
+        self.coalesce = on;
+        self
+    }
+
+    /// Sets how long [`fill_wait`](crate::BatchPeer::fill_wait) lets a batch gather while data keeps
+    /// coming; zero turns gathering off. By default [`DEFAULT_GATHER`].
+    ///
+    /// Longer saves processor time and adds as much latency; the socket's buffer must hold what
+    /// arrives meanwhile.
+    pub fn gather(mut self, pause: Duration) -> Self {
+        self.gather = pause;
+        self
+    }
+
+    /// The local address that host and port, or `ha`, stand for.
+    pub(crate) fn resolve_ha(&self) -> io::Result<SocketAddr> {
+        match &self.ha {
+            Some((host, port)) => resolve(host, *port),
+            None => resolve(&self.host, self.port),
+        }
+    }
+
+    /// Size in bytes of one slot of a ring.
+    pub(crate) fn slot_bytes(&self) -> usize {
+        if self.coalesce { MAX_DATAGRAM_SIZE } else { self.gram_size }
+    }
+
+    /// hio's `bs`: `bc × gram_size` if `bc` counts, else `bs`, else [`BUF_SIZE`] (H19, H22, H23).
+    pub(crate) fn effective_bs(&self, bc: Option<usize>) -> usize {
+        match bc {
+            Some(bc) => bc.saturating_mul(self.gram_size),
+            None => self.bs.unwrap_or(BUF_SIZE),
+        }
+    }
+}
+
+/// Resolves a host as hio's constructor does (H9–H15): `""` is the wildcard, IPv4 comes first.
+pub(crate) fn resolve(host: &str, port: u16) -> io::Result<SocketAddr> {
+    if host.is_empty() {
+        return Ok(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)));
+    }
+    let unresolved = |why: String| {
+        io::Error::new(ErrorKind::InvalidInput, format!("host '{host}' is not an address or a known name: {why}"))
+    };
+    let found: Vec<SocketAddr> = (host, port).to_socket_addrs().map_err(|e| unresolved(e.to_string()))?.collect();
+    let first = found.iter().find(|a| a.is_ipv4()).or(found.first());
+    first.map(|address| unmapped(*address)).ok_or_else(|| unresolved("no address found".to_owned()))
+}
+
+/// `::ffff:1.2.3.4` becomes `1.2.3.4` (H14).
+fn unmapped(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V6(v6) => match v6.ip().to_ipv4_mapped() {
+            Some(v4) => SocketAddr::new(IpAddr::V4(v4), v6.port()),
+            None => address,
+        },
+        SocketAddr::V4(_) => address,
+    }
+}

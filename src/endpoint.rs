@@ -1,0 +1,194 @@
+//! The part `Peer` and `BatchPeer` have in common: settings, one socket, its counters; open and close.
+//!
+//! Sockets own no memory: rings and buffers are handed in by the peer for each call. How an endpoint
+//! receives stands in `receive.rs`, how it sends in `send.rs`.
+
+use std::cell::RefCell;
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, UdpSocket};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::buffers::{self, BufReport, Direction};
+use crate::config::{self, PeerConfig};
+use crate::stats::{Counters, Stats};
+use crate::sys::socket as sys;
+
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    pub(crate) name: String,
+    /// Local address: as configured before the first open, as the kernel says after it.
+    pub(crate) ha: SocketAddr,
+    pub(crate) bc: Option<usize>,
+    pub(crate) bs: usize,
+    pub(crate) bcast: bool,
+    pub(crate) exclusive: bool,
+    recv_buf_bytes: Option<usize>,
+    send_buf_bytes: Option<usize>,
+    rx_time: bool,
+    dst_addr: bool,
+    ecn: bool,
+    /// Whether coalescing was asked for; the socket may not have it.
+    coalesce: bool,
+    /// Whether this socket coalesces (UDP_GRO is on).
+    pub(crate) coalesced: bool,
+    socket: Option<UdpSocket>,
+    pub(crate) counters: Counters,
+    /// An error found behind good datagrams, kept for the next receive call.
+    pub(crate) deferred: RefCell<Option<io::Error>>,
+    buf_reports: Option<[BufReport; 2]>,
+    /// A clamped buffer is logged once in a peer's life, not at every reopen.
+    clamp_logged: bool,
+}
+
+impl Endpoint {
+    pub(crate) fn new(config: &PeerConfig, bc: Option<usize>) -> io::Result<Self> {
+        Ok(Self {
+            name: config.name.clone().unwrap_or_else(|| "main".to_owned()),
+            ha: config.resolve_ha()?,
+            bc,
+            bs: config.effective_bs(bc),
+            bcast: config.bcast,
+            exclusive: config.exclusive,
+            recv_buf_bytes: config.recv_buf_bytes,
+            send_buf_bytes: config.send_buf_bytes,
+            rx_time: config.rx_time,
+            dst_addr: config.dst_addr,
+            ecn: config.ecn,
+            coalesce: config.coalesce,
+            coalesced: false,
+            socket: None,
+            counters: Counters::default(),
+            deferred: RefCell::default(),
+            buf_reports: None,
+            clamp_logged: false,
+        })
+    }
+
+    /// The open socket, or an error that says how to get one (H62).
+    #[inline]
+    pub(crate) fn socket(&self) -> io::Result<&UdpSocket> {
+        self.socket.as_ref().ok_or_else(|| self.not_open())
+    }
+
+    #[cold]
+    fn not_open(&self) -> io::Error {
+        let message = format!("peer '{}' on {} is not open: call open or reopen first", self.name, self.ha);
+        io::Error::new(ErrorKind::NotConnected, message)
+    }
+
+    pub(crate) fn opened(&self) -> bool {
+        self.socket.is_some()
+    }
+
+    /// Opens a socket on `ha`; on failure there is none, and the error is returned and logged.
+    pub(crate) fn open(&mut self) -> io::Result<()> {
+        self.close();
+        self.try_open()
+            .inspect_err(|error| log::error!("Error opening UDP {} (peer '{}'): {error}", self.ha, self.name))
+    }
+
+    fn try_open(&mut self) -> io::Result<()> {
+        let socket = Socket::new(Domain::for_address(self.ha), Type::DGRAM, Some(Protocol::UDP))?;
+        if self.bcast {
+            socket.set_broadcast(true)?;
+        }
+        if !self.exclusive {
+            socket.set_reuse_address(true)?;
+            #[cfg(all(unix, not(any(target_os = "solaris", target_os = "illumos"))))]
+            socket.set_reuse_port(true)?;
+        }
+        socket.set_nonblocking(true)?;
+        let socket = UdpSocket::from(socket);
+        let receive = self.recv_buf_bytes.unwrap_or(0).max(self.bs);
+        let send = self.send_buf_bytes.unwrap_or(0).max(self.bs);
+        let reports =
+            [buffers::raise(&socket, Direction::Receive, receive)?, buffers::raise(&socket, Direction::Send, send)?];
+        // Everything is set before the bind: the first datagram must find it so.
+        self.set_metadata_options(&socket)?;
+        socket2::SockRef::from(&socket).bind(&self.ha.into())?;
+        self.ha = socket.local_addr()?;
+        self.log_clamp(&reports);
+        self.buf_reports = Some(reports);
+        self.counters.on_open();
+        self.socket = Some(socket);
+        Ok(())
+    }
+
+    fn set_metadata_options(&mut self, socket: &UdpSocket) -> io::Result<()> {
+        // Free until something is dropped, so always on; where it is missing, SO_MEMINFO or nothing counts.
+        ignore_unsupported(sys::enable_drop_counter(socket))?;
+        if self.rx_time {
+            ignore_unsupported(sys::enable_rx_time(socket))?;
+        }
+        if self.dst_addr {
+            ignore_unsupported(sys::enable_dst(socket, self.ha.is_ipv6()))?;
+        }
+        if self.ecn {
+            ignore_unsupported(sys::enable_traffic_class(socket, self.ha.is_ipv6()))?;
+        }
+        // A backend that cannot read the segment size would glue datagrams together.
+        self.coalesced = self.coalesce && crate::sys::BACKEND == "mmsg" && sys::enable_coalescing(socket).is_ok();
+        Ok(())
+    }
+
+    fn log_clamp(&mut self, reports: &[BufReport]) {
+        for report in reports.iter().filter(|report| report.clamped && !self.clamp_logged) {
+            log::warn!("peer '{}' on {}: {report}", self.name, self.ha);
+        }
+        self.clamp_logged |= reports.iter().any(|report| report.clamped);
+    }
+
+    /// Closes the socket, if there is one, after a last look at its drop counter.
+    pub(crate) fn close(&mut self) {
+        self.sample_drops();
+        self.socket = None;
+        self.deferred.take();
+        self.buf_reports = None;
+    }
+
+    /// Reads the kernel's drop counter from the socket itself, which knows of losses that no later
+    /// datagram has carried (T19).
+    fn sample_drops(&self) {
+        if let Some(Ok(Some(reading))) = self.socket.as_ref().map(sys::kernel_drops) {
+            self.counters.on_kernel_drops(reading);
+        }
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        self.sample_drops();
+        self.counters.snapshot()
+    }
+
+    /// (send, receive) in bytes as the kernel reports them; (0, 0) while closed (H32, H33).
+    pub(crate) fn actual_buf_sizes(&self) -> (usize, usize) {
+        let Some(socket) = &self.socket else { return (0, 0) };
+        let socket = socket2::SockRef::from(socket);
+        (socket.send_buffer_size().unwrap_or(0), socket.recv_buffer_size().unwrap_or(0))
+    }
+
+    pub(crate) fn buf_report(&self, direction: Direction) -> Option<BufReport> {
+        self.buf_reports.iter().flatten().find(|report| report.direction == direction).copied()
+    }
+
+    pub(crate) fn set_ha(&mut self, host: &str, port: u16) -> io::Result<()> {
+        self.ha = config::resolve(host, port)?;
+        Ok(())
+    }
+}
+
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// An option this system does not have is no reason not to open; any other error is.
+fn ignore_unsupported(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == ErrorKind::Unsupported => Ok(()),
+        #[cfg(unix)]
+        Err(error) if error.raw_os_error() == Some(libc::ENOPROTOOPT) => Ok(()),
+        result => result,
+    }
+}

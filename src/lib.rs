@@ -1,0 +1,79 @@
+//! UDP datagrams at the highest rates a kernel socket allows: hio's `Peer` in Rust, and a batch engine.
+//!
+//! Python's `hio` has a [`Peer`]: a non-blocking UDP socket with `receive() -> (data, sa)` and
+//! `send(data, dst) -> count`, one datagram per call. This crate is that Peer, row for row
+//! (`docs/HIO.md` says where it differs and why), and a [`BatchPeer`] with the same results that moves
+//! many datagrams per system call, in memory allocated once.
+//!
+//! ```
+//! use hio_udp::{BatchPeer, PeerConfig, Transport};
+//! use std::time::Duration;
+//!
+//! let mut peer = BatchPeer::new(PeerConfig::new().ha(("127.0.0.1", 0)).reopen(true))?;
+//! let me = peer.ha();
+//! peer.send_batch([(&b"first"[..], me), (b"second", me)]);
+//! for gram in peer.fill_wait(Duration::from_secs(1))? {
+//!     println!("{} bytes from {}", gram.data.len(), gram.src);
+//! }
+//! assert_eq!(peer.stats().grams_received, 2);
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
+//! # The data path
+//!
+//! ```text
+//!  kernel socket buffer          RecvRing: bc slots of gram_size bytes
+//!  ┌───────────────┐   fill    ┌──────┬──────┬──────┬──────┐   Grams<'_>: borrowed,
+//!  │ ▪ ▪ ▪ ▪ ▪ ▪ ▪ ├──────────▶│ gram │ gram │ gram │      │──▶ ordinary iterator
+//!  └───────┬───────┘ 1 syscall └──────┴──────┴──────┴──────┘    exchange: the whole ring, to a thread
+//!          ▼
+//!   the only place where a datagram can be lost; counted in Stats::kernel_dropped
+//! ```
+//!
+//! - **Sockets own no memory, memory owns no socket.** They meet in one call and part again.
+//! - **Nothing is lost silently.** Every datagram ends in exactly one counter of [`Stats`].
+//! - **No allocation after open**, on any path, on both backends; a test counts them.
+//! - **Two backends, same results**: `recvmmsg`/`sendmmsg` on Linux, one datagram per call elsewhere.
+//!   `RUSTFLAGS='--cfg force_single'` picks the second on Linux too.
+//!
+//! # Which to use
+//!
+//! | you have | use |
+//! |---|---|
+//! | code written for hio, a datagram now and then | [`Peer`] |
+//! | many datagrams: telemetry, relays, load | [`BatchPeer`] with [`fill_wait`](BatchPeer::fill_wait) and [`send_batch`](BatchPeer::send_batch) |
+//! | several threads behind one socket | [`RingPool`] with [`fill_into_wait`](BatchPeer::fill_into_wait) |
+//!
+//! # Features
+//!
+//! `cli` (default) builds the program `hio-udp`; a library user sets `default-features = false`.
+//! Messages go through the `log` crate, never one per datagram.
+
+mod batch_peer;
+mod buffers;
+mod config;
+mod endpoint;
+mod gram;
+mod peer;
+mod policy;
+mod pool;
+mod receive;
+mod ring;
+mod segment;
+mod send;
+mod stats;
+mod sys;
+mod transport;
+
+pub use batch_peer::{BatchPeer, BatchReceiver, BatchSender};
+pub use buffers::{BufReport, Direction, datagrams_held};
+pub use config::{DEFAULT_BC, DEFAULT_GATHER, PeerConfig};
+pub use gram::{
+    BUF_SIZE, Gram, MAX_DATAGRAM_SIZE, MAX_GRAM_SIZE, MAX_PACKET_SIZE, MAX_PAYLOAD_V4, MAX_SAFE_PAYLOAD, Meta,
+};
+pub use peer::Peer;
+pub use pool::RingPool;
+pub use ring::{Full, Grams, RecvRing, SendRing};
+pub use send::{SendReport, Stopped};
+pub use stats::{ErrnoCounts, Stats};
+pub use transport::{OpenPeer, Transport, open_peer, with_peer};

@@ -1,0 +1,82 @@
+//! `Peer`: hio's Peer, one datagram per system call.
+
+use std::io;
+use std::net::SocketAddr;
+
+use crate::config::PeerConfig;
+use crate::endpoint::Endpoint;
+use crate::gram::MAX_DATAGRAM_SIZE;
+use crate::transport::{Transport, endpoint_settings, endpoint_transport};
+
+/// A non-blocking UDP socket, one datagram per system call: hio's `Peer`, row for row.
+///
+/// Allocates its buffer once, when it is made. A datagram longer than `bs` is cut there without a
+/// sign in the result, as in hio (H83, H84), but counted in
+/// [`Stats::grams_truncated`](crate::Stats::grams_truncated). A [`BatchPeer`](crate::BatchPeer) cuts
+/// at the slot size instead, and says so.
+///
+/// ```
+/// use hio_udp::{Peer, PeerConfig, Transport};
+///
+/// let mut alpha = Peer::new(PeerConfig::new().name("alpha").port(0).reopen(true))?;
+/// let mut beta = Peer::new(PeerConfig::new().name("beta").port(0).reopen(true))?;
+/// assert_eq!(alpha.send(b"alpha sends to beta", beta.ha())?, 19);
+/// assert_eq!(beta.receive()?, (&b"alpha sends to beta"[..], Some(alpha.ha())));
+/// assert_eq!(beta.receive()?, (&b""[..], None));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Peer {
+    endpoint: Endpoint,
+    /// Holds the longest datagram there is, so that the true length is always known.
+    buffer: Vec<u8>,
+}
+
+impl Transport for Peer {
+    fn new(config: PeerConfig) -> io::Result<Self> {
+        let bc = config.bc.filter(|bc| *bc > 0);
+        // One byte more than any datagram, filled with a byte that is not zero so that its pages are there.
+        let buffer = vec![0xA5; MAX_DATAGRAM_SIZE + 1];
+        let mut peer = Self { endpoint: Endpoint::new(&config, bc)?, buffer };
+        if config.reopen {
+            peer.open()?;
+        }
+        Ok(peer)
+    }
+
+    fn open(&mut self) -> io::Result<()> {
+        self.endpoint.open()
+    }
+
+    fn reopen(&mut self) -> io::Result<()> {
+        self.open()
+    }
+
+    fn close(&mut self) -> bool {
+        self.endpoint.close();
+        true
+    }
+
+    fn receive(&mut self) -> io::Result<(&[u8], Option<SocketAddr>)> {
+        Ok(match self.endpoint.receive_one(&mut self.buffer)? {
+            Some((len, src)) => (&self.buffer[..len.min(self.endpoint.bs)], Some(src)),
+            None => (&[], None),
+        })
+    }
+
+    fn send(&mut self, data: &[u8], dst: SocketAddr) -> io::Result<usize> {
+        self.endpoint.send_one(data, dst)
+    }
+
+    endpoint_transport!();
+}
+
+impl Peer {
+    /// Sets the size in bytes at which datagrams are cut, at once (H87); the socket's buffers follow
+    /// at the next open.
+    pub fn set_bs(&mut self, bs: usize) {
+        self.endpoint.bs = bs;
+    }
+}
+
+endpoint_settings!(Peer);

@@ -1,0 +1,97 @@
+//! What each errno means: the one place that classifies, counts and logs the errors of the kernel.
+//!
+//! `sys` below gives raw results; everything above asks here.
+
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+
+use crate::stats::Counters;
+
+/// Times in a row a call that was interrupted is made again before it counts as "nothing yet".
+pub(crate) const INTERRUPTIONS_MAX: usize = 64;
+
+/// ERESTARTSYS, an errno that should never leave the kernel: `recvmmsg` puts it on the socket when a
+/// signal arrives after the first datagram of a blocking call (do_recvmmsg in net/socket.c).
+const ERESTARTSYS: i32 = 512;
+
+/// What to do after a receive call failed.
+#[derive(Debug)]
+pub(crate) enum OnReceive {
+    /// The queue is empty.
+    Nothing,
+    /// The call did not really happen: make it again.
+    Again,
+    /// An error for the caller.
+    Failed(io::Error),
+}
+
+/// What to do after a send call failed.
+#[derive(Debug)]
+pub(crate) enum OnSend {
+    /// The socket's send buffer is full: the same data can go later.
+    WouldBlock,
+    /// The system or the device has no buffer: the same data can go later, perhaps only much later.
+    NoBuffers,
+    /// The call did not really happen: make it again.
+    Again,
+    /// An error of the datagram at the front, for the caller.
+    Failed(io::Error),
+}
+
+/// Classifies a failed receive call of the peer `name` on `ha`.
+pub(crate) fn on_receive_error(error: io::Error, name: &str, ha: SocketAddr) -> OnReceive {
+    match error.kind() {
+        // EAGAIN and EWOULDBLOCK are one number on Linux and two elsewhere; the kind covers both (H96).
+        ErrorKind::WouldBlock => OnReceive::Nothing,
+        ErrorKind::Interrupted => OnReceive::Again,
+        _ if was_restart(&error) => OnReceive::Again,
+        // Windows reports an earlier send's "port unreachable" at a receive; hio's unconnected
+        // socket never sees it on Unix (H94), so neither does a caller here.
+        ErrorKind::ConnectionReset if cfg!(windows) => OnReceive::Again,
+        _ => {
+            log::error!("Error receive on UDP {ha} (peer '{name}'): {error}");
+            OnReceive::Failed(error)
+        }
+    }
+}
+
+/// Classifies and counts a failed send call of the peer `name` on `ha`.
+pub(crate) fn on_send_error(error: io::Error, counters: &Counters, name: &str, ha: SocketAddr) -> OnSend {
+    match error.kind() {
+        ErrorKind::WouldBlock => {
+            counters.on_would_block();
+            OnSend::WouldBlock
+        }
+        ErrorKind::Interrupted => OnSend::Again,
+        _ if was_restart(&error) => OnSend::Again,
+        _ if is_no_buffers(&error) => {
+            counters.on_no_buffers();
+            OnSend::NoBuffers
+        }
+        _ => {
+            let times = counters.on_send_failed(error.raw_os_error().unwrap_or(0));
+            // A sender in a loop may fail a million times a second: log the 1st, 2nd, 4th, 8th …
+            if times.is_power_of_two() {
+                log::error!("Error send UDP from {ha} (peer '{name}'): {error} (number {times} of its kind)");
+            }
+            OnSend::Failed(error)
+        }
+    }
+}
+
+fn was_restart(error: &io::Error) -> bool {
+    cfg!(target_os = "linux") && error.raw_os_error() == Some(ERESTARTSYS)
+}
+
+/// ENOBUFS and ENOMEM. Not the same as a full send buffer: on BSD and macOS they come from the
+/// device's queue while the socket stays writable, so waiting for "writable" would spin.
+fn is_no_buffers(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    return matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::ENOMEM));
+    #[cfg(not(unix))]
+    {
+        /// Windows' name for ENOBUFS.
+        const WSAENOBUFS: i32 = 10055;
+        error.raw_os_error() == Some(WSAENOBUFS) || error.kind() == ErrorKind::OutOfMemory
+    }
+}

@@ -1,0 +1,152 @@
+//! How an endpoint receives: the policy over `sys`' raw results, once for both peers.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use crate::endpoint::Endpoint;
+use crate::gram::MAX_DATAGRAM_SIZE;
+use crate::policy::{self, INTERRUPTIONS_MAX, OnReceive};
+use crate::ring::RecvRing;
+use crate::sys::socket::{self as sys, Interest};
+use crate::sys::{Received, RecvSlots};
+
+/// How `fill_wait` goes about its next call; see there.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Next {
+    /// The last batch was full: more is waiting, ask at once.
+    Ask,
+    /// The last batch emptied the queue on a busy line: let a new one gather.
+    Gather,
+    /// Nothing was there: wait until something is.
+    Poll,
+}
+
+/// The waiting state of one receiver.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    gather: Duration,
+    next: Next,
+}
+
+impl Pace {
+    pub(crate) fn new(gather: Duration) -> Self {
+        Self { gather, next: Next::Poll }
+    }
+}
+
+impl Endpoint {
+    /// Fills `ring` with one batch, unless it still holds grams; gives the number of grams in it.
+    ///
+    /// Never blocks; 0 means that nothing was there. An error that ended a batch behind good
+    /// datagrams is given by the next call.
+    #[inline]
+    pub(crate) fn fill(&self, ring: &mut RecvRing) -> io::Result<usize> {
+        if !ring.is_empty() {
+            return Ok(ring.len());
+        }
+        let socket = self.socket()?;
+        if let Some(error) = self.deferred.take() {
+            return Err(error);
+        }
+        if self.coalesced && ring.gram_size() < MAX_DATAGRAM_SIZE {
+            return Err(self.too_small_to_coalesce(ring));
+        }
+        ring.slots.set_coalesced(self.coalesced);
+        for _ in 0..INTERRUPTIONS_MAX {
+            let mut received = RecvSlots::recv(&mut ring.slots, socket);
+            let grams = ring.on_received(&received, self.coalesced);
+            self.counters.on_received(&received, grams);
+            let Some(error) = received.ended_by.take() else { return Ok(grams) };
+            match policy::on_receive_error(error, &self.name, self.ha) {
+                OnReceive::Again if received.slots == 0 => {}
+                OnReceive::Again | OnReceive::Nothing => return Ok(grams),
+                OnReceive::Failed(error) if received.slots == 0 => return Err(error),
+                OnReceive::Failed(error) => {
+                    self.deferred.replace(Some(error));
+                    return Ok(grams);
+                }
+            }
+        }
+        Ok(0)
+    }
+
+    #[cold]
+    fn too_small_to_coalesce(&self, ring: &RecvRing) -> io::Error {
+        let message = format!(
+            "peer '{}' coalesces: its rings need slots of {MAX_DATAGRAM_SIZE} bytes, this one has {}",
+            self.name,
+            ring.gram_size()
+        );
+        io::Error::new(io::ErrorKind::InvalidInput, message)
+    }
+
+    /// Fills `ring` as [`fill`](Self::fill) does, waiting at most `timeout` for something to come.
+    ///
+    /// While data keeps coming, a batch that did not fill the ring is followed by a short pause, in
+    /// which the next one gathers, instead of by a wait in `poll`, which would wake this thread for
+    /// a single datagram and make the sender pay for the wake-up.
+    pub(crate) fn fill_wait(&self, ring: &mut RecvRing, pace: &mut Pace, timeout: Duration) -> io::Result<usize> {
+        if !ring.is_empty() {
+            return Ok(ring.len());
+        }
+        let start = Instant::now();
+        let left = || timeout.saturating_sub(start.elapsed());
+        let mut time_is_up = false;
+        loop {
+            match pace.next {
+                Next::Ask => {}
+                Next::Gather => self.pause(pace.gather.min(timeout)),
+                Next::Poll => time_is_up = !self.wait(Interest::Readable, left())? && left().is_zero(),
+            }
+            let grams = self.fill(ring)?;
+            pace.next = match grams {
+                0 => Next::Poll,
+                _ if ring.is_full() || pace.gather.is_zero() => Next::Ask,
+                _ => Next::Gather,
+            };
+            if grams > 0 || time_is_up {
+                return Ok(grams);
+            }
+        }
+    }
+
+    fn pause(&self, time: Duration) {
+        if !time.is_zero() {
+            self.counters.on_wait_call();
+            std::thread::sleep(time);
+        }
+    }
+
+    /// Waits for `interest`, at most `timeout`; `false` if it did not come, or a signal did.
+    pub(crate) fn wait(&self, interest: Interest, timeout: Duration) -> io::Result<bool> {
+        self.counters.on_wait_call();
+        match sys::wait(self.socket()?, interest, timeout) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(false),
+            result => result,
+        }
+    }
+
+    /// Receives one datagram into `buffer`, which must hold the longest there is; gives its length
+    /// and source, or `None` when nothing was there. It counts as truncated if longer than `bs`.
+    pub(crate) fn receive_one(&self, buffer: &mut [u8]) -> io::Result<Option<(usize, SocketAddr)>> {
+        let socket = self.socket()?;
+        for _ in 0..INTERRUPTIONS_MAX {
+            match sys::recv_one(socket, buffer) {
+                Ok((len, src)) => {
+                    self.counters.on_received(&Received::one(len.min(self.bs), len > self.bs), 1);
+                    return Ok(Some((len, src)));
+                }
+                Err(error) => {
+                    self.counters.on_received(&Received { calls: 1, ..Received::default() }, 0);
+                    match policy::on_receive_error(error, &self.name, self.ha) {
+                        OnReceive::Again => {}
+                        OnReceive::Nothing => return Ok(None),
+                        OnReceive::Failed(error) => return Err(error),
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,335 @@
+//! Rings: memory for many datagrams, allocated once, owned by exactly one holder at a time.
+
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::iter::FusedIterator;
+use std::net::{Ipv4Addr, SocketAddr};
+
+use crate::gram::{Gram, MAX_DATAGRAM_SIZE};
+use crate::segment;
+use crate::sys::{Received, RecvSlots};
+
+/// Most memory in bytes one ring may take: 4 GiB, a guard against a mistyped `bc`.
+const RING_BYTES_MAX: u64 = 4 << 30;
+
+/// Checks a ring's shape: at least one slot, a slot of 1 to 65,535 bytes, at most 4 GiB in all.
+fn check_shape(bc: usize, gram_size: usize) -> io::Result<()> {
+    let invalid = |message: String| Err(io::Error::new(ErrorKind::InvalidInput, message));
+    if bc == 0 {
+        return invalid("bc is 0: a ring needs at least 1 slot".to_owned());
+    }
+    if gram_size == 0 || gram_size > MAX_DATAGRAM_SIZE {
+        return invalid(format!("gram size {gram_size}: a slot holds 1 to {MAX_DATAGRAM_SIZE} bytes"));
+    }
+    match (bc as u64).checked_mul(gram_size as u64) {
+        Some(bytes) if bytes <= RING_BYTES_MAX => Ok(()),
+        _ => invalid(format!("bc {bc} × gram size {gram_size}: a ring takes at most {RING_BYTES_MAX} bytes")),
+    }
+}
+
+/// Where the next gram is read: slot, offset inside a coalesced slot, grams left.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cursor {
+    slot: usize,
+    offset: usize,
+    left: usize,
+}
+
+/// A receive ring: `bc` slots of `gram_size` bytes, allocated and pre-faulted once.
+///
+/// A ring has exactly one owner and can move: out of a [`BatchPeer`](crate::BatchPeer) with
+/// [`exchange`](crate::BatchPeer::exchange), through a queue, to another thread and back. Moving it
+/// moves no datagram.
+///
+/// ```
+/// let ring = hio_udp::RecvRing::new(64, hio_udp::MAX_GRAM_SIZE)?;
+/// assert_eq!((ring.bc(), ring.gram_size(), ring.len()), (64, 1240, 0));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct RecvRing {
+    pub(crate) slots: RecvSlots,
+    /// Slots `0..filled` hold the last batch.
+    filled: usize,
+    /// The first gram not yet handed out.
+    cursor: Cursor,
+}
+
+impl RecvRing {
+    /// Allocates a ring of `bc` slots of `gram_size` bytes each, and touches every page of it.
+    ///
+    /// A datagram longer than `gram_size` is cut and flagged [`truncated`](Gram::truncated).
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](ErrorKind::InvalidInput) if `bc` is 0, `gram_size` is not 1 to 65,535, or both
+    /// together make more than 4 GiB.
+    pub fn new(bc: usize, gram_size: usize) -> io::Result<Self> {
+        check_shape(bc, gram_size)?;
+        Ok(Self { slots: RecvSlots::new(bc, gram_size), filled: 0, cursor: Cursor::default() })
+    }
+
+    /// Number of slots: at most so many datagrams come with one system call.
+    pub fn bc(&self) -> usize {
+        self.slots.count()
+    }
+
+    /// Size in bytes of one slot.
+    pub fn gram_size(&self) -> usize {
+        self.slots.slot_bytes()
+    }
+
+    /// Number of grams not yet handed out.
+    pub fn len(&self) -> usize {
+        self.cursor.left
+    }
+
+    /// Whether every gram has been handed out.
+    pub fn is_empty(&self) -> bool {
+        self.cursor.left == 0
+    }
+
+    /// Whether the last batch filled every slot, which means that more may be waiting.
+    pub fn is_full(&self) -> bool {
+        self.filled == self.bc()
+    }
+
+    /// The grams not yet handed out, without taking them: calling it again gives the same ones.
+    pub fn grams(&self) -> Grams<'_> {
+        Grams { slots: &self.slots, filled: self.filled, cursor: self.cursor }
+    }
+
+    /// Forgets every gram not yet handed out.
+    pub fn clear(&mut self) {
+        self.filled = 0;
+        self.cursor = Cursor::default();
+    }
+
+    /// Takes note of what a receive call stored in the slots; gives the number of grams.
+    pub(crate) fn on_received(&mut self, received: &Received, coalesced: bool) -> usize {
+        self.filled = received.slots;
+        let left = if coalesced { self.count_pieces() } else { received.deliverable };
+        self.cursor = Cursor { left, ..Cursor::default() };
+        left
+    }
+
+    fn count_pieces(&self) -> usize {
+        let deliverable = (0..self.filled).map(|i| self.slots.slot(i)).filter(|slot| slot.src.is_some());
+        deliverable.map(|slot| segment::count(slot.data.len(), slot.segment_len)).sum()
+    }
+
+    /// Hands out the next gram.
+    pub(crate) fn pop(&mut self) -> Option<Gram<'_>> {
+        let mut grams = Grams { slots: &self.slots, filled: self.filled, cursor: self.cursor };
+        let gram = grams.next();
+        self.cursor = grams.cursor;
+        gram
+    }
+
+    /// Hands out all grams that are left.
+    pub(crate) fn take(&mut self) -> Grams<'_> {
+        let cursor = std::mem::take(&mut self.cursor);
+        Grams { slots: &self.slots, filled: self.filled, cursor }
+    }
+}
+
+impl fmt::Debug for RecvRing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { cursor, .. } = self;
+        f.debug_struct("RecvRing")
+            .field("bc", &self.bc())
+            .field("gram_size", &self.gram_size())
+            .field("len", &cursor.left)
+            .finish()
+    }
+}
+
+/// The grams of one batch: an ordinary iterator over borrowed datagrams, in the kernel's order.
+///
+/// All of them stay readable until the ring is filled again, so they may be collected, zipped or
+/// sorted. `len` is exact.
+#[derive(Clone)]
+pub struct Grams<'a> {
+    slots: &'a RecvSlots,
+    filled: usize,
+    cursor: Cursor,
+}
+
+impl Grams<'_> {
+    /// Whether no gram is left.
+    pub fn is_empty(&self) -> bool {
+        self.cursor.left == 0
+    }
+}
+
+impl<'a> Iterator for Grams<'a> {
+    type Item = Gram<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Gram<'a>> {
+        while self.cursor.slot < self.filled {
+            let slot = self.slots.slot(self.cursor.slot);
+            let Some(src) = slot.src else {
+                self.cursor.slot += 1; // counted as undecodable when it was received
+                continue;
+            };
+            let (data, next) = segment::piece(slot.data, slot.segment_len, self.cursor.offset);
+            // Only the last piece of a slot can have been cut; what is missing there is its own.
+            let missing = if next.is_none() { slot.original_len - slot.data.len() } else { 0 };
+            match next {
+                Some(offset) => self.cursor.offset = offset,
+                None => {
+                    self.cursor.slot += 1;
+                    self.cursor.offset = 0;
+                }
+            }
+            self.cursor.left = self.cursor.left.saturating_sub(1);
+            return Some(Gram {
+                data,
+                src,
+                truncated: missing > 0,
+                original_len: data.len() + missing,
+                control: slot.control,
+            });
+        }
+        None
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.cursor.left, Some(self.cursor.left))
+    }
+}
+
+impl ExactSizeIterator for Grams<'_> {}
+impl FusedIterator for Grams<'_> {}
+
+impl fmt::Debug for Grams<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.clone()).finish()
+    }
+}
+
+/// Why [`queue`](SendRing::queue) did not take a gram; nothing was copied.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Full {
+    /// Every slot is taken: flush first, then queue again.
+    Ring,
+    /// The gram is longer than a slot: it never fits; send it by itself, or make the slots larger.
+    Slot {
+        /// Length of the gram in bytes.
+        len: usize,
+        /// Size of a slot in bytes.
+        gram_size: usize,
+    },
+}
+
+impl fmt::Display for Full {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ring => write!(f, "every slot of the send ring is taken: flush, then queue again"),
+            Self::Slot { len, gram_size } => {
+                write!(f, "a gram of {len} bytes does not fit a slot of {gram_size}: use send, or a larger gram_size")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Full {}
+
+/// A send ring: `bc` slots of `gram_size` bytes, allocated and pre-faulted once; first in, first out.
+pub struct SendRing {
+    bytes: Vec<u8>,
+    /// Length and destination of the gram in each slot.
+    grams: Vec<(usize, SocketAddr)>,
+    gram_size: usize,
+    /// Slot of the oldest gram.
+    head: usize,
+    len: usize,
+}
+
+impl SendRing {
+    /// Allocates a ring of `bc` slots of `gram_size` bytes each, and touches every page of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`RecvRing::new`].
+    pub fn new(bc: usize, gram_size: usize) -> io::Result<Self> {
+        check_shape(bc, gram_size)?;
+        let nobody = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        Ok(Self { bytes: vec![0xA5; bc * gram_size], grams: vec![(0, nobody); bc], gram_size, head: 0, len: 0 })
+    }
+
+    /// Number of slots.
+    pub fn bc(&self) -> usize {
+        self.grams.len()
+    }
+
+    /// Size in bytes of one slot.
+    pub fn gram_size(&self) -> usize {
+        self.gram_size
+    }
+
+    /// Number of grams waiting to be sent.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether no gram is waiting.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Copies one gram in, behind those that wait.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`] says why it was not taken.
+    pub fn queue(&mut self, data: &[u8], dst: SocketAddr) -> Result<(), Full> {
+        if data.len() > self.gram_size {
+            return Err(Full::Slot { len: data.len(), gram_size: self.gram_size });
+        }
+        if self.len == self.bc() {
+            return Err(Full::Ring);
+        }
+        let slot = (self.head + self.len) % self.bc();
+        let start = slot * self.gram_size;
+        self.bytes[start..start + data.len()].copy_from_slice(data);
+        self.grams[slot] = (data.len(), dst);
+        self.len += 1;
+        Ok(())
+    }
+
+    /// The waiting grams, oldest first.
+    pub fn grams(&self) -> impl Iterator<Item = (&[u8], SocketAddr)> {
+        (0..self.len).map(|i| {
+            let slot = (self.head + i) % self.bc();
+            let (len, dst) = self.grams[slot];
+            let start = slot * self.gram_size;
+            (&self.bytes[start..start + len], dst)
+        })
+    }
+
+    /// Gives up the `count` oldest grams, or all if there are fewer.
+    pub(crate) fn discard(&mut self, count: usize) {
+        let count = count.min(self.len);
+        self.head = (self.head + count) % self.bc();
+        self.len -= count;
+    }
+
+    /// Gives up every gram; says how many.
+    pub(crate) fn clear(&mut self) -> usize {
+        let count = self.len;
+        self.discard(count);
+        count
+    }
+}
+
+impl fmt::Debug for SendRing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SendRing")
+            .field("bc", &self.bc())
+            .field("gram_size", &self.gram_size)
+            .field("len", &self.len)
+            .finish()
+    }
+}

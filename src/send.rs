@@ -1,0 +1,163 @@
+//! How an endpoint sends: one datagram, or a batch with a report of what became of it.
+
+use std::io;
+use std::net::SocketAddr;
+
+use crate::endpoint::Endpoint;
+use crate::policy::{self, INTERRUPTIONS_MAX, OnSend};
+use crate::ring::SendRing;
+use crate::sys::{SendBatch, Staged, socket as sys};
+
+/// Why a batch send stopped.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Stopped {
+    /// Everything was sent.
+    #[default]
+    Done,
+    /// The socket's send buffer is full: wait until it is writable, then send the rest.
+    WouldBlock,
+    /// The system or the device has no buffer (ENOBUFS, ENOMEM): pause, then send the rest. The
+    /// socket may be writable all the while, and on some sizes this may never clear (H103).
+    NoBuffers,
+    /// The gram at `first_error` failed; those behind it were not tried.
+    Failed,
+}
+
+/// What became of a batch: `sent + pending` grams, and one more if `first_error` is set.
+///
+/// The kernel took the first `sent` grams. If the next one failed, `first_error` has its index
+/// (which is `sent`) and the error; that gram is given up and counted. The `pending` grams behind
+/// are untouched and in order: in the ring after a flush, with the caller after `send_batch`, who
+/// goes on with `.skip(sent)`, or `.skip(sent + 1)` to leave the failed one out.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct SendReport {
+    /// Leading grams the kernel took.
+    pub sent: usize,
+    /// Payload bytes of these.
+    pub bytes: usize,
+    /// Grams that were neither sent nor failed.
+    pub pending: usize,
+    /// The gram that failed, by its index in the batch, and why.
+    pub first_error: Option<(usize, io::Error)>,
+    /// Why the batch ended.
+    pub stopped: Stopped,
+}
+
+impl SendReport {
+    /// Number of leading grams that are done with: sent, or failed.
+    pub fn settled(&self) -> usize {
+        self.sent + usize::from(self.first_error.is_some())
+    }
+
+    fn fail(&mut self, error: io::Error) {
+        self.first_error = Some((self.sent, error));
+        self.stopped = Stopped::Failed;
+    }
+}
+
+impl Endpoint {
+    /// Sends one datagram now: its length, or 0 if it can be sent later (H99–H106).
+    pub(crate) fn send_one(&self, data: &[u8], dst: SocketAddr) -> io::Result<usize> {
+        let socket = self.socket()?;
+        for _ in 0..INTERRUPTIONS_MAX {
+            let result = sys::send_one(socket, data, dst);
+            let sent = usize::from(result.is_ok());
+            self.counters.on_send_call(sent, sent * data.len());
+            match result {
+                Ok(_) => return Ok(data.len()),
+                Err(error) => match policy::on_send_error(error, &self.counters, &self.name, self.ha) {
+                    OnSend::Again => {}
+                    OnSend::WouldBlock | OnSend::NoBuffers => return Ok(0),
+                    OnSend::Failed(error) => return Err(error),
+                },
+            }
+        }
+        Ok(0)
+    }
+
+    /// Sends grams in order until all are sent, the kernel can take no more, or one fails.
+    pub(crate) fn send_grams<'d>(
+        &self,
+        batch: &mut SendBatch,
+        mut grams: impl Iterator<Item = (&'d [u8], SocketAddr)>,
+    ) -> SendReport {
+        let mut report = SendReport::default();
+        let mut next = grams.next();
+        while next.is_some() {
+            let mut staged = batch.stage();
+            while let Some((data, dst)) = next {
+                staged.push(data, dst);
+                next = grams.next();
+                if staged.is_full() {
+                    break;
+                }
+            }
+            let before = report.settled();
+            self.send_staged(&mut staged, &mut report);
+            report.pending = staged.len() - (report.settled() - before);
+            if report.stopped != Stopped::Done {
+                break;
+            }
+        }
+        report.pending += usize::from(next.is_some()) + grams.count();
+        report
+    }
+
+    /// Sends one staged batch, adding to `report`.
+    ///
+    /// The kernel hides the error of a datagram that is not the first of its call, so after a short
+    /// count the datagram at the stuck place goes alone (T6). If it fails, its error is now known.
+    /// If it goes, the error was one of the socket's own, like a refused connection, and was used
+    /// up; going alone also makes sure that the next such error stands at the front of its call,
+    /// where it cannot be hidden again (T7).
+    fn send_staged(&self, staged: &mut Staged<'_, '_>, report: &mut SendReport) {
+        let socket = match self.socket() {
+            Ok(socket) => socket,
+            Err(error) => return report.fail(error),
+        };
+        let (mut done, mut alone, mut interruptions) = (0, false, 0);
+        while done < staged.len() {
+            let end = if alone { done + 1 } else { staged.len() };
+            let result = staged.send(done..end, socket);
+            let taken = *result.as_ref().unwrap_or(&0);
+            let bytes = (done..done + taken).map(|i| staged.gram_len(i)).sum();
+            self.counters.on_send_call(taken, bytes);
+            report.sent += taken;
+            report.bytes += bytes;
+            alone = done + taken < end;
+            done += taken;
+            let Err(error) = result else {
+                // A call that took nothing and gave no error tried nothing either.
+                interruptions = if taken == 0 { interruptions + 1 } else { 0 };
+                if interruptions < INTERRUPTIONS_MAX {
+                    continue;
+                }
+                report.stopped = Stopped::WouldBlock;
+                return;
+            };
+            match policy::on_send_error(error, &self.counters, &self.name, self.ha) {
+                OnSend::Again if interruptions < INTERRUPTIONS_MAX => interruptions += 1,
+                OnSend::Again | OnSend::WouldBlock => {
+                    report.stopped = Stopped::WouldBlock;
+                    return;
+                }
+                OnSend::NoBuffers => {
+                    report.stopped = Stopped::NoBuffers;
+                    return;
+                }
+                OnSend::Failed(error) => return report.fail(error),
+            }
+        }
+    }
+
+    /// Sends what `ring` holds, in order; what was sent or failed leaves it.
+    pub(crate) fn flush(&self, batch: &mut SendBatch, ring: &mut SendRing) -> SendReport {
+        let report = self.send_grams(batch, ring.grams());
+        if self.opened() {
+            ring.discard(report.settled());
+        }
+        report
+    }
+}

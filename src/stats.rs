@@ -1,0 +1,239 @@
+//! Counters: every datagram ends in exactly one of them.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+
+use crate::sys::{BACKEND, Received};
+
+/// How many different errnos are told apart; later ones are counted together.
+const ERRNOS: usize = 16;
+
+/// Failed sends by errno; the sum over all is [`Stats::send_failed`].
+#[derive(Clone, Copy, Default, Eq, PartialEq)]
+pub struct ErrnoCounts {
+    counts: [(i32, u64); ERRNOS],
+    others: u64,
+}
+
+impl ErrnoCounts {
+    /// Counts one failure and says how many this errno has had.
+    fn add(&mut self, errno: i32) -> u64 {
+        match self.counts.iter_mut().find(|(known, count)| *known == errno || *count == 0) {
+            Some(entry) => {
+                *entry = (errno, entry.1 + 1);
+                entry.1
+            }
+            None => {
+                self.others += 1;
+                self.others
+            }
+        }
+    }
+
+    /// Each errno that occurred with its count; errno 0 stands for errors that carry none.
+    pub fn iter(&self) -> impl Iterator<Item = (i32, u64)> + '_ {
+        self.counts.iter().copied().filter(|(_, count)| *count > 0)
+    }
+
+    /// Count of one errno.
+    pub fn of(&self, errno: i32) -> u64 {
+        self.iter().find(|(known, _)| *known == errno).map_or(0, |(_, count)| count)
+    }
+
+    /// Failures of any further errno, once 16 different ones have been met.
+    pub fn others(&self) -> u64 {
+        self.others
+    }
+}
+
+impl fmt::Debug for ErrnoCounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter()).entry(&"others", &self.others).finish()
+    }
+}
+
+/// A snapshot of a peer's counters, since it was made: closing and reopening keeps them.
+///
+/// Every datagram that reached the socket is in exactly one of `grams_received`,
+/// `grams_undecodable` and `kernel_dropped`, once the queue is empty. `grams_truncated` and
+/// `grams_control_truncated` say of some of these that they came damaged; they are not added.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// `"mmsg"` or `"single"`.
+    pub backend: &'static str,
+    /// System calls that asked for datagrams.
+    pub recv_calls: u64,
+    /// System calls that sent datagrams.
+    pub send_calls: u64,
+    /// System calls that waited: polls and gathering pauses.
+    pub wait_calls: u64,
+    /// Receive attempts that found nothing.
+    pub empty_wakeups: u64,
+    /// Datagrams taken from the kernel into a ring or buffer, cut ones included.
+    pub grams_received: u64,
+    /// Payload bytes of these, as stored.
+    pub bytes_received: u64,
+    /// Received datagrams that were longer than their slot.
+    pub grams_truncated: u64,
+    /// Received datagrams whose control messages did not fit (MSG_CTRUNC).
+    pub grams_control_truncated: u64,
+    /// Datagrams that were received but could not be delivered: no readable source address.
+    pub grams_undecodable: u64,
+    /// Of the received: still unread in the ring when it was closed, reopened or cleared.
+    pub recv_discarded: u64,
+    /// Datagrams the kernel dropped because the socket's buffer was full (Linux; 0 elsewhere).
+    pub kernel_dropped: u64,
+    /// Datagrams the kernel took for sending.
+    pub grams_sent: u64,
+    /// Payload bytes of these.
+    pub bytes_sent: u64,
+    /// Times a send found the socket's send buffer full (EAGAIN, EWOULDBLOCK).
+    pub send_would_block: u64,
+    /// Times a send found no buffer in the system or the device (ENOBUFS, ENOMEM).
+    pub send_no_buffers: u64,
+    /// Queued datagrams that were never sent because the peer was closed or reopened.
+    pub send_discarded: u64,
+    /// Datagrams that failed to be sent.
+    pub send_failed: u64,
+    /// These by errno.
+    pub send_failed_by_errno: ErrnoCounts,
+}
+
+impl Stats {
+    /// All system calls on the data path: receiving, sending, waiting.
+    pub fn syscalls(&self) -> u64 {
+        self.recv_calls + self.send_calls + self.wait_calls
+    }
+}
+
+/// The live counters of one peer; only `policy.rs` and the calls around `sys` touch them.
+///
+/// Cells, so that both halves of a split peer can count; they make a peer `Send` but not `Sync`.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    stats: RefCell<Stats>,
+    /// The newest reading of this socket's kernel drop counter.
+    drops_seen: Cell<u32>,
+}
+
+impl Counters {
+    pub(crate) fn snapshot(&self) -> Stats {
+        Stats { backend: BACKEND, ..*self.stats.borrow() }
+    }
+
+    /// Changes the counters: once per system call, never per datagram.
+    #[inline]
+    fn update(&self, change: impl FnOnce(&mut Stats)) {
+        change(&mut self.stats.borrow_mut());
+    }
+
+    /// Counts one receive attempt; `grams` is what will be delivered of it.
+    #[inline]
+    pub(crate) fn on_received(&self, received: &Received, grams: usize) {
+        self.update(|stats| {
+            stats.recv_calls += received.calls;
+            stats.empty_wakeups += u64::from(received.slots == 0);
+            stats.grams_received += grams as u64;
+            stats.bytes_received += received.bytes as u64;
+            stats.grams_truncated += received.truncated as u64;
+            stats.grams_control_truncated += received.control_truncated as u64;
+            stats.grams_undecodable += received.undecodable as u64;
+        });
+        if let Some(drops) = received.kernel_drops {
+            self.on_kernel_drops(drops);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn on_send_call(&self, grams: usize, bytes: usize) {
+        self.update(|stats| {
+            stats.send_calls += 1;
+            stats.grams_sent += grams as u64;
+            stats.bytes_sent += bytes as u64;
+        });
+    }
+
+    pub(crate) fn on_wait_call(&self) {
+        self.update(|stats| stats.wait_calls += 1);
+    }
+
+    pub(crate) fn on_would_block(&self) {
+        self.update(|stats| stats.send_would_block += 1);
+    }
+
+    pub(crate) fn on_no_buffers(&self) {
+        self.update(|stats| stats.send_no_buffers += 1);
+    }
+
+    /// Counts one datagram that failed to be sent; gives how often this errno has occurred.
+    pub(crate) fn on_send_failed(&self, errno: i32) -> u64 {
+        let mut times = 0;
+        self.update(|stats| {
+            stats.send_failed += 1;
+            times = stats.send_failed_by_errno.add(errno);
+        });
+        times
+    }
+
+    /// Counts grams that a closing peer still held in its rings.
+    pub(crate) fn on_discarded(&self, received: usize, queued: usize) {
+        self.update(|stats| {
+            stats.recv_discarded += received as u64;
+            stats.send_discarded += queued as u64;
+        });
+    }
+
+    /// Takes a reading of the socket's drop counter, from a datagram or from the socket itself.
+    ///
+    /// The counter is a `u32` that wraps, so only differences count. A datagram carries the value
+    /// of the moment it was queued, which may be older than a reading already taken: a difference
+    /// that would be negative is such a one, and adds nothing.
+    pub(crate) fn on_kernel_drops(&self, reading: u32) {
+        let new = reading.wrapping_sub(self.drops_seen.get());
+        if new > 0 && new <= i32::MAX as u32 {
+            self.drops_seen.set(reading);
+            self.update(|stats| stats.kernel_dropped += u64::from(new));
+        }
+    }
+
+    /// A new socket counts from 0.
+    pub(crate) fn on_open(&self) {
+        self.drops_seen.set(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn t19_the_drop_counter_survives_its_wrap_and_old_readings() {
+        let counters = Counters::default();
+        for (reading, total) in [(5, 5), (5, 5), (3, 5), (u32::MAX / 2, (u32::MAX / 2).into())] {
+            counters.on_kernel_drops(reading);
+            assert_eq!(counters.snapshot().kernel_dropped, total, "after {reading}");
+        }
+        counters.on_kernel_drops(u32::MAX - 1);
+        counters.on_kernel_drops(4); // wrapped: 6 more
+        assert_eq!(counters.snapshot().kernel_dropped, u64::from(u32::MAX) + 5);
+        counters.on_kernel_drops(u32::MAX); // carried by a datagram queued before the wrap
+        assert_eq!(counters.snapshot().kernel_dropped, u64::from(u32::MAX) + 5);
+        counters.on_open();
+        counters.on_kernel_drops(2);
+        assert_eq!(counters.snapshot().kernel_dropped, u64::from(u32::MAX) + 7);
+    }
+
+    #[test]
+    fn failures_are_counted_by_errno_and_past_sixteen_together() {
+        let mut counts = ErrnoCounts::default();
+        for errno in 1..=20 {
+            for time in 1..=u64::from(errno == 3) + 1 {
+                let reported = counts.add(errno);
+                assert!(errno > 16 || reported == time);
+            }
+        }
+        assert_eq!((counts.of(3), counts.of(16), counts.of(17), counts.others()), (2, 1, 0, 4));
+        assert_eq!(counts.iter().map(|(_, n)| n).sum::<u64>() + counts.others(), 21);
+    }
+}

@@ -1,0 +1,64 @@
+//! Makes the kernel fail on demand, in unit tests: the N-th call of a kind fails with an errno, or
+//! is allowed only part of its work. Everything else goes to the real kernel.
+//!
+//! Faults are per thread, so that tests running side by side do not meet each other's.
+
+use std::cell::RefCell;
+use std::io;
+
+pub(crate) use super::Call;
+
+/// What happens to a call instead of its ordinary run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Fault {
+    /// The call fails with this errno and does nothing.
+    Errno(i32),
+    /// The call is made with at most this many datagrams.
+    Short(usize),
+}
+
+struct Planned {
+    call: Call,
+    /// Calls of this kind still to pass before the fault fires.
+    after: usize,
+    /// How many calls in a row it hits.
+    times: usize,
+    fault: Fault,
+}
+
+thread_local! {
+    static PLAN: RefCell<Vec<Planned>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Makes `times` calls of kind `call` meet `fault`, after `after` calls of that kind went through.
+pub(crate) fn inject(call: Call, after: usize, times: usize, fault: Fault) {
+    PLAN.with_borrow_mut(|plan| plan.push(Planned { call, after, times, fault }));
+}
+
+/// Forgets every fault that has not fired.
+pub(crate) fn clear() {
+    PLAN.with_borrow_mut(Vec::clear);
+}
+
+/// How many datagrams the coming call may handle, or the error it must give.
+pub(crate) fn limit(call: Call) -> io::Result<usize> {
+    PLAN.with_borrow_mut(|plan| {
+        let Some(index) = plan.iter().position(|p| p.call == call) else {
+            return Ok(usize::MAX);
+        };
+        let planned = &mut plan[index];
+        if planned.after > 0 {
+            planned.after -= 1;
+            return Ok(usize::MAX);
+        }
+        let fault = planned.fault;
+        planned.times -= 1;
+        if planned.times == 0 {
+            plan.remove(index);
+        }
+        match fault {
+            Fault::Errno(errno) => Err(io::Error::from_raw_os_error(errno)),
+            Fault::Short(count) => Ok(count),
+        }
+    })
+}

@@ -1,0 +1,342 @@
+//! The Linux backend: many datagrams a system call with `recvmmsg(2)` and `sendmmsg(2)`.
+//!
+//! # Receiving
+//!
+//! ```text
+//!            headers (mmsghdr)         iovecs              bytes
+//!          ┌──────────────────┐     ┌──────────┐     ┌───────────────┐
+//!  slot 0  │ name iov control ├────▶│ base len ├────▶│ slot_bytes …  │
+//!  slot 1  │ name iov control ├────▶│ base len ├────▶│ slot_bytes …  │
+//!          └──┬───────────┬───┘     └──────────┘     └───────────────┘
+//!             ▼           ▼
+//!           names      controls
+//! ```
+//!
+//! Every array is a `Vec` that is filled once in `new` and never grows or shrinks, so the heap
+//! memory its elements stand in never moves: not when the `RecvSlots` moves, not when it changes
+//! threads. The pointers between the arrays are wired once, in `new`.
+//!
+//! The kernel overwrites three lengths of each header it uses (`msg_namelen`, `msg_controllen`,
+//! `msg_flags`) and does not restore them; `prepare` puts them back before the next call.
+//! `prepare` and `slot` are a pair: the one alone fills the headers, the other alone reads them.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::marker::PhantomData;
+use std::mem::{align_of, size_of};
+use std::net::{SocketAddr, UdpSocket};
+use std::ops::Range;
+use std::os::fd::AsRawFd;
+use std::ptr;
+
+use libc::{c_int, c_uint, cmsghdr, iovec, mmsghdr, sockaddr_storage, socklen_t};
+
+use super::{Call, Received, Slot, addr, cmsg, fault};
+
+pub(crate) const BACKEND: &str = "mmsg";
+
+/// Most datagrams one `sendmmsg` takes; the kernel cuts a longer vector silently
+/// (UIO_MAXIOV, `__sys_sendmmsg` in net/socket.c). `recvmmsg` has no such limit.
+const SEND_VLEN_MAX: usize = 1024;
+
+/// One cache line: slots start on their own line, so that filling one never disturbs its neighbour's.
+const LINE_BYTES: usize = 64;
+
+/// Room for one datagram's control messages, aligned as `cmsghdr` needs (a plain byte array is not).
+#[repr(C, align(8))]
+#[derive(Clone, Copy)]
+struct ControlSpace([u8; cmsg::CONTROL_BYTES]);
+
+const _: () = assert!(align_of::<ControlSpace>() >= align_of::<cmsghdr>());
+
+fn empty_header() -> mmsghdr {
+    // SAFETY: mmsghdr holds integers and raw pointers only (recvmmsg(2)); zeroes and nulls are valid.
+    unsafe { std::mem::zeroed() }
+}
+
+pub(crate) struct RecvSlots {
+    /// Payload memory: `slots × stride` bytes. Header pointers lead here.
+    bytes: Vec<u8>,
+    /// Where the kernel writes each sender's address.
+    names: Vec<sockaddr_storage>,
+    /// Where the kernel writes each datagram's control messages.
+    controls: Vec<ControlSpace>,
+    /// One per slot, read by the kernel through the headers; never read again from here.
+    _iovecs: Vec<iovec>,
+    headers: Vec<mmsghdr>,
+    slot_bytes: usize,
+    stride: usize,
+    /// Headers `0..used` were written by the kernel in the last call and must be restored.
+    used: usize,
+    coalesced: bool,
+}
+
+// SAFETY: the raw pointers inside the headers lead only into the heap memory of this very value's
+// own Vecs (wired in `new`), which moves with it; nothing else holds a copy of them.
+unsafe impl Send for RecvSlots {}
+
+impl RecvSlots {
+    pub(crate) fn new(slots: usize, slot_bytes: usize) -> Self {
+        let stride = slot_bytes.next_multiple_of(LINE_BYTES);
+        // Filled with a byte that is not zero, so that every page is really touched now: zeroed
+        // memory comes from the kernel untouched, and the first datagrams would pay for it.
+        let mut bytes = vec![0xA5_u8; slots * stride];
+        let mut names = vec![addr::empty(); slots];
+        let mut controls = vec![ControlSpace([0xA5; cmsg::CONTROL_BYTES]); slots];
+        let mut headers = vec![empty_header(); slots];
+
+        let base = bytes.as_mut_ptr();
+        let mut iovecs: Vec<iovec> = (0..slots)
+            .map(|i| iovec {
+                // SAFETY: i < slots, so i × stride is inside the slots × stride bytes of `bytes`.
+                iov_base: unsafe { base.add(i * stride) }.cast(),
+                iov_len: slot_bytes,
+            })
+            .collect();
+
+        let (first_name, first_control) = (names.as_mut_ptr(), controls.as_mut_ptr());
+        let first_iovec = iovecs.as_mut_ptr();
+        for (i, header) in headers.iter_mut().enumerate() {
+            // SAFETY: i < slots, the length of `names`.
+            header.msg_hdr.msg_name = unsafe { first_name.add(i) }.cast();
+            // SAFETY: i < slots, the length of `controls`.
+            header.msg_hdr.msg_control = unsafe { first_control.add(i) }.cast();
+            // SAFETY: i < slots, the length of `iovecs`.
+            header.msg_hdr.msg_iov = unsafe { first_iovec.add(i) };
+            header.msg_hdr.msg_iovlen = 1;
+        }
+        // Every header counts as used, so that the first `prepare` sets all lengths.
+        Self { bytes, names, controls, _iovecs: iovecs, headers, slot_bytes, stride, used: slots, coalesced: false }
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.headers.len()
+    }
+
+    pub(crate) fn slot_bytes(&self) -> usize {
+        self.slot_bytes
+    }
+
+    pub(crate) fn set_coalesced(&mut self, coalesced: bool) {
+        self.coalesced = coalesced;
+    }
+
+    pub(crate) fn recv(&mut self, socket: &UdpSocket) -> Received {
+        let allowed = match fault::limit(Call::Recv) {
+            Ok(limit) => self.count().min(limit),
+            Err(error) => return Received { calls: 1, ended_by: Some(error), ..Received::default() },
+        };
+        self.prepare();
+        // recvmmsg(2), argument by argument:
+        // - vlen: number of headers; the kernel fills at most so many and says how many.
+        // - MSG_DONTWAIT: never block, whatever the descriptor's mode. A blocking call may leave
+        //   errno 512 on the socket when a signal arrives after the first datagram.
+        // - MSG_TRUNC: msg_len is the true length even when the datagram was cut; `slot` clamps it.
+        // - timeout NULL: the kernel checks its timeout only after each datagram, so {0,0} would
+        //   turn this call into recvmsg and any other value would not bound the wait.
+        // SAFETY: `headers` holds at least `allowed` elements, whose name, iov and control pointers
+        // lead into this value's own Vecs (wired in `new`, which never grow), with the lengths
+        // `prepare` has just restored; `&mut self` keeps everybody else out until the call returns.
+        let filled = unsafe {
+            libc::recvmmsg(
+                socket.as_raw_fd(),
+                self.headers.as_mut_ptr(),
+                allowed as c_uint,
+                (libc::MSG_DONTWAIT | libc::MSG_TRUNC) as _,
+                ptr::null_mut(),
+            )
+        };
+        if filled < 0 {
+            let error = io::Error::last_os_error();
+            return Received { calls: 1, ended_by: Some(error), ..Received::default() };
+        }
+        self.used = filled as usize;
+        self.tally()
+    }
+
+    /// Restores the three lengths the kernel overwrote in the headers it used last time.
+    fn prepare(&mut self) {
+        for header in &mut self.headers[..self.used] {
+            header.msg_hdr.msg_namelen = size_of::<sockaddr_storage>() as socklen_t;
+            header.msg_hdr.msg_controllen = cmsg::CONTROL_BYTES as _;
+            header.msg_hdr.msg_flags = 0;
+        }
+        self.used = 0;
+    }
+
+    /// Counts what the call brought: one pass over the headers it used.
+    fn tally(&self) -> Received {
+        let mut received = Received { slots: self.used, calls: 1, ..Received::default() };
+        for (header, name) in self.headers[..self.used].iter().zip(&self.names) {
+            let hdr = &header.msg_hdr;
+            let len = header.msg_len as usize;
+            received.control_truncated += usize::from(hdr.msg_flags & libc::MSG_CTRUNC != 0);
+            if !addr::is_decodable(name, hdr.msg_namelen) || self.lost_its_segments(hdr.msg_flags) {
+                received.undecodable += 1;
+                continue;
+            }
+            received.bytes += len.min(self.slot_bytes);
+            received.truncated += usize::from(len > self.slot_bytes);
+            received.deliverable += 1;
+        }
+        // The counter only grows and every datagram carries it, so the newest says it all.
+        if self.used > 0 {
+            received.kernel_drops = cmsg::parse(self.control(self.used - 1)).kernel_drops;
+        }
+        received
+    }
+
+    /// A coalesced slot whose control data was cut cannot be taken apart again.
+    fn lost_its_segments(&self, flags: c_int) -> bool {
+        self.coalesced && flags & libc::MSG_CTRUNC != 0
+    }
+
+    /// Control messages of slot `i`, as long as the kernel says.
+    fn control(&self, i: usize) -> &[u8] {
+        let len = self.headers[i].msg_hdr.msg_controllen as usize;
+        &self.controls[i].0[..len.min(cmsg::CONTROL_BYTES)]
+    }
+
+    /// Slot `i` of the last `recv`.
+    ///
+    /// # Panics
+    ///
+    /// If `i` is not below the `slots` it reported.
+    #[inline]
+    pub(crate) fn slot(&self, i: usize) -> Slot<'_> {
+        let header = &self.headers[..self.used][i];
+        let original_len = header.msg_len as usize;
+        let start = i * self.stride;
+        let data = &self.bytes[start..start + original_len.min(self.slot_bytes)];
+        let control = self.control(i);
+        let segment_len = if self.coalesced { cmsg::parse(control).segment_len.unwrap_or(0) } else { 0 };
+        let src = if self.lost_its_segments(header.msg_hdr.msg_flags) {
+            None
+        } else {
+            addr::decode(&self.names[i], header.msg_hdr.msg_namelen)
+        };
+        Slot { data, original_len, src, segment_len, control }
+    }
+}
+
+/// Headers for one `sendmmsg`; the payloads stay with whoever owns them.
+pub(crate) struct SendBatch {
+    /// Where the headers' name pointers lead.
+    names: Vec<sockaddr_storage>,
+    /// Where the headers' iov pointers lead; each `iov_base` is set by `Staged::push`.
+    iovecs: Vec<iovec>,
+    headers: Vec<mmsghdr>,
+}
+
+// SAFETY: the name and iov pointers lead only into this value's own Vecs, which move with it. The
+// payload pointers in `iovecs` are left over from the last `Staged` and are never followed before
+// `Staged::push` has overwritten them.
+unsafe impl Send for SendBatch {}
+
+impl SendBatch {
+    pub(crate) fn new(capacity: usize) -> Self {
+        let capacity = capacity.clamp(1, SEND_VLEN_MAX);
+        let mut names = vec![addr::empty(); capacity];
+        let mut iovecs = vec![iovec { iov_base: ptr::null_mut(), iov_len: 0 }; capacity];
+        let mut headers = vec![empty_header(); capacity];
+        let (first_name, first_iovec) = (names.as_mut_ptr(), iovecs.as_mut_ptr());
+        for (i, header) in headers.iter_mut().enumerate() {
+            // SAFETY: i < capacity, the length of `names`.
+            header.msg_hdr.msg_name = unsafe { first_name.add(i) }.cast();
+            // SAFETY: i < capacity, the length of `iovecs`.
+            header.msg_hdr.msg_iov = unsafe { first_iovec.add(i) };
+            header.msg_hdr.msg_iovlen = 1;
+        }
+        Self { names, iovecs, headers }
+    }
+
+    pub(crate) fn stage<'d>(&mut self) -> Staged<'_, 'd> {
+        Staged { batch: self, len: 0, payloads: PhantomData }
+    }
+}
+
+/// Datagrams collected for one `sendmmsg`; holds on to their payloads for `'d`.
+pub(crate) struct Staged<'b, 'd> {
+    batch: &'b mut SendBatch,
+    len: usize,
+    /// Every `iov_base` below `len` was taken from a `&'d [u8]`.
+    payloads: PhantomData<&'d [u8]>,
+}
+
+impl<'d> Staged<'_, 'd> {
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.len == self.batch.headers.len()
+    }
+
+    /// Length in bytes of datagram `i`.
+    pub(crate) fn gram_len(&self, i: usize) -> usize {
+        self.batch.iovecs[..self.len][i].iov_len
+    }
+
+    /// Adds one datagram.
+    ///
+    /// # Panics
+    ///
+    /// If the batch `is_full`.
+    pub(crate) fn push(&mut self, data: &'d [u8], dst: SocketAddr) {
+        let i = self.len;
+        self.batch.headers[i].msg_hdr.msg_namelen = addr::encode(dst, &mut self.batch.names[i]);
+        // The kernel only reads a payload it sends; the pointer is `*mut` because C has one iovec for both ways.
+        self.batch.iovecs[i] = iovec { iov_base: data.as_ptr().cast_mut().cast(), iov_len: data.len() };
+        self.len += 1;
+    }
+
+    /// One `sendmmsg` over `range`: how many datagrams from its start the kernel took.
+    ///
+    /// When the kernel fails at a datagram that is not the first it gives the count before it and
+    /// the error is gone (sendmmsg(2), BUGS); a call that starts there brings it out.
+    pub(crate) fn send(&mut self, range: Range<usize>, socket: &UdpSocket) -> io::Result<usize> {
+        let limit = fault::limit(Call::Send)?;
+        let headers = &mut self.batch.headers[..self.len][range];
+        let vlen = headers.len().min(limit);
+        // SAFETY: `headers` holds at least `vlen` elements; their name and iov pointers lead into the
+        // batch's own Vecs (wired in `SendBatch::new`), and each iov's base and length came from a
+        // `&'d [u8]` in `push`, which the lifetime 'd keeps alive while `self` exists.
+        // MSG_DONTWAIT: never block, whatever the descriptor's mode. MSG_NOSIGNAL: no SIGPIPE.
+        let sent = unsafe {
+            libc::sendmmsg(
+                socket.as_raw_fd(),
+                headers.as_mut_ptr(),
+                vlen as c_uint,
+                (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as _,
+            )
+        };
+        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(sent as usize) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_lead_into_the_slots_own_memory_even_after_a_move() {
+        let slots = RecvSlots::new(5, 100);
+        let moved = Box::new(slots);
+        let span = moved.bytes.as_ptr_range();
+        for (i, header) in moved.headers.iter().enumerate() {
+            // SAFETY: msg_iov leads to element i of the iovecs, which `moved` still owns.
+            let iov = unsafe { *header.msg_hdr.msg_iov };
+            assert_eq!(iov.iov_base.cast_const().cast(), span.start.wrapping_add(i * moved.stride));
+            assert!(iov.iov_base.cast_const().cast::<u8>().wrapping_add(iov.iov_len) <= span.end);
+            assert_eq!(header.msg_hdr.msg_name.cast_const().cast(), &raw const moved.names[i]);
+            assert_eq!(header.msg_hdr.msg_control.cast_const().cast(), &raw const moved.controls[i]);
+            assert_eq!(header.msg_hdr.msg_control as usize % align_of::<cmsghdr>(), 0);
+        }
+    }
+
+    #[test]
+    fn t09_a_send_batch_never_passes_more_than_the_kernel_takes() {
+        assert_eq!(SendBatch::new(5000).headers.len(), SEND_VLEN_MAX);
+        assert_eq!(SendBatch::new(0).headers.len(), 1);
+    }
+}

@@ -1,0 +1,119 @@
+//! The system-call boundary: the only unsafe code of the crate, and the written contract of its backends.
+//!
+//! `sys` uses nothing else of the crate and decides nothing: every call gives back what the kernel
+//! said, as counts and [`io::Error`]s. What an errno *means* is decided in `policy.rs`.
+//!
+//! # The contract
+//!
+//! A backend is one file that defines exactly these names:
+//!
+//! | name | what it promises |
+//! |---|---|
+//! | `BACKEND` | its name, for `Stats::backend` |
+//! | `RecvSlots::new(slots, slot_bytes)` | memory for `slots` datagrams of up to `slot_bytes` bytes, allocated and pre-faulted once; nothing is allocated after it |
+//! | `RecvSlots::set_coalesced(bool)` | whether the socket may put several datagrams of one size into one slot (GRO) |
+//! | `RecvSlots::recv(&mut self, socket) -> Received` | fill slots `0..received.slots`, never block, report the error that ended the batch beside what came before it |
+//! | `RecvSlots::slot(i) -> Slot` | read slot `i` of the last `recv`: bytes, true length, source, control data |
+//! | `SendBatch::new(capacity)` | headers for up to `capacity` datagrams a system call, allocated once |
+//! | `SendBatch::stage() -> Staged` | an empty batch that borrows every payload pushed into it until it is dropped |
+//! | `Staged::push`, `is_full`, `len`, `gram_len` | collect datagrams, at most `capacity` |
+//! | `Staged::send(range, socket) -> io::Result<usize>` | one system call: how many of `range`, from its start, the kernel took; an error means none |
+//!
+//! Two backends fulfil it: `mmsg` (Linux: `recvmmsg`/`sendmmsg`) and `single` (everywhere, Linux
+//! included: one datagram a call, no unsafe). `--cfg force_single` picks the second, so that the
+//! whole test suite can run on it on any machine. A third backend is one more file and one more
+//! `cfg` line here.
+
+use std::io;
+use std::net::SocketAddr;
+
+#[cfg(all(target_os = "linux", not(force_single)))]
+mod addr;
+#[cfg(target_os = "linux")]
+pub(crate) mod cmsg;
+#[cfg(all(target_os = "linux", not(force_single)))]
+mod mmsg;
+#[cfg(not(all(target_os = "linux", not(force_single))))]
+mod single;
+pub(crate) mod socket;
+
+#[cfg(test)]
+pub(crate) mod fault;
+/// Outside unit tests the fault layer compiles to nothing: every call is allowed its whole size.
+#[cfg(not(test))]
+pub(crate) mod fault {
+    pub(crate) use super::Call;
+
+    #[inline(always)]
+    pub(crate) fn limit(_call: Call) -> std::io::Result<usize> {
+        Ok(usize::MAX)
+    }
+}
+
+#[cfg(all(target_os = "linux", not(force_single)))]
+pub(crate) use mmsg::{BACKEND, RecvSlots, SendBatch, Staged};
+#[cfg(not(all(target_os = "linux", not(force_single))))]
+pub(crate) use single::{BACKEND, RecvSlots, SendBatch, Staged};
+
+#[cfg(all(target_os = "linux", any(test, fuzzing), not(force_single)))]
+pub(crate) use addr::decode_bytes as decode_address_bytes;
+
+/// The kinds of system call the fault layer can make fail.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[cfg_attr(not(test), allow(dead_code))]
+pub(crate) enum Call {
+    /// `recvmmsg`, `recvfrom`: anything that receives.
+    Recv,
+    /// `sendmmsg`, `sendto`: anything that sends.
+    Send,
+    /// `poll`, `ppoll`: anything that waits.
+    Wait,
+    /// `setsockopt(SO_RCVBUFFORCE)` and `setsockopt(SO_SNDBUFFORCE)`.
+    ForceBuffer,
+}
+
+/// What one `RecvSlots::recv` brought.
+#[derive(Debug, Default)]
+pub(crate) struct Received {
+    /// Slots filled, counted from slot 0.
+    pub slots: usize,
+    /// System calls made.
+    pub calls: u64,
+    /// Slots that can be delivered: `slots` without the undecodable ones.
+    pub deliverable: usize,
+    /// Payload bytes of those datagrams that were stored (after cutting).
+    pub bytes: usize,
+    /// Datagrams longer than their slot.
+    pub truncated: usize,
+    /// Slots whose control data did not fit (MSG_CTRUNC).
+    pub control_truncated: usize,
+    /// Slots that cannot be delivered: no readable source address, or a coalesced slot without its segment size.
+    pub undecodable: usize,
+    /// The socket's cumulative drop counter as the newest datagram carried it (SO_RXQ_OVFL).
+    pub kernel_drops: Option<u32>,
+    /// The error that ended the batch; what was received before it stands in the slots all the same.
+    pub ended_by: Option<io::Error>,
+}
+
+impl Received {
+    /// One datagram of `bytes` stored bytes, by a plain receive call.
+    pub(crate) fn one(bytes: usize, is_truncated: bool) -> Self {
+        let truncated = usize::from(is_truncated);
+        Self { slots: 1, calls: 1, deliverable: 1, bytes, truncated, ..Self::default() }
+    }
+}
+
+/// One filled slot.
+#[derive(Clone, Copy)]
+pub(crate) struct Slot<'a> {
+    /// The bytes stored, at most the slot's size.
+    pub data: &'a [u8],
+    /// The length the datagram had on the wire, which may be more than was stored.
+    pub original_len: usize,
+    /// The sender; `None` for a slot that must not be delivered.
+    pub src: Option<SocketAddr>,
+    /// Size of the datagrams coalesced into this slot; 0 when it holds a single one.
+    pub segment_len: usize,
+    /// Control messages as the kernel wrote them; empty where the backend has none.
+    pub control: &'a [u8],
+}

@@ -1,0 +1,154 @@
+//! The portable backend: one datagram a system call, through the standard library, no unsafe.
+//!
+//! # How a datagram longer than its slot keeps its true length
+//!
+//! `recv_from` cuts what does not fit and, on most systems, does not say so. So each datagram is
+//! received into *the whole rest of the ring*, from the start of its slot on: what is longer than
+//! the slot spills over slots that are filled later, where it does no harm, and the true length
+//! is known everywhere. Behind the last slot lies room for one longest datagram.
+//!
+//! ```text
+//!   slot 0      slot 1      slot 2      room for the spill of the last one
+//!   ├───────────┼───────────┼───────────┼──────────────────────────────────┤
+//!               ▲ recv_from(&mut bytes[here..here + 65,536])
+//! ```
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::ops::Range;
+
+use super::{Call, Received, Slot, fault};
+
+pub(crate) const BACKEND: &str = "single";
+
+/// More than any UDP payload (65,527 bytes over IPv6), so that nothing is ever cut by the kernel.
+const LONGEST_BYTES: usize = 65_536;
+
+#[derive(Clone, Copy)]
+struct Filled {
+    original_len: usize,
+    src: SocketAddr,
+}
+
+pub(crate) struct RecvSlots {
+    bytes: Vec<u8>,
+    filled: Vec<Filled>,
+    slot_bytes: usize,
+    used: usize,
+}
+
+impl RecvSlots {
+    pub(crate) fn new(slots: usize, slot_bytes: usize) -> Self {
+        let nobody = Filled { original_len: 0, src: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)) };
+        Self {
+            // Filled with a byte that is not zero, so that every page is really touched now.
+            bytes: vec![0xA5; slots.saturating_sub(1) * slot_bytes + slot_bytes.max(LONGEST_BYTES)],
+            filled: vec![nobody; slots],
+            slot_bytes,
+            used: 0,
+        }
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.filled.len()
+    }
+
+    pub(crate) fn slot_bytes(&self) -> usize {
+        self.slot_bytes
+    }
+
+    /// This backend asks for no coalescing, so a slot never holds more than one datagram.
+    pub(crate) fn set_coalesced(&mut self, _coalesced: bool) {}
+
+    pub(crate) fn recv(&mut self, socket: &UdpSocket) -> Received {
+        let mut received = Received::default();
+        self.used = 0;
+        while self.used < self.count() {
+            match self.recv_one(socket) {
+                Ok(filled) => {
+                    self.filled[self.used] = filled;
+                    self.used += 1;
+                    received.bytes += filled.original_len.min(self.slot_bytes);
+                    received.truncated += usize::from(filled.original_len > self.slot_bytes);
+                }
+                Err(error) => {
+                    received.ended_by = Some(error);
+                    break;
+                }
+            }
+        }
+        received.slots = self.used;
+        received.deliverable = self.used;
+        received.calls = self.used as u64 + u64::from(received.ended_by.is_some());
+        received
+    }
+
+    fn recv_one(&mut self, socket: &UdpSocket) -> io::Result<Filled> {
+        fault::limit(Call::Recv)?;
+        let start = self.used * self.slot_bytes;
+        let end = (start + LONGEST_BYTES).min(self.bytes.len());
+        let (original_len, src) = socket.recv_from(&mut self.bytes[start..end])?;
+        Ok(Filled { original_len, src })
+    }
+
+    /// Slot `i` of the last `recv`.
+    ///
+    /// # Panics
+    ///
+    /// If `i` is not below the `slots` it reported.
+    #[inline]
+    pub(crate) fn slot(&self, i: usize) -> Slot<'_> {
+        let Filled { original_len, src } = self.filled[..self.used][i];
+        let start = i * self.slot_bytes;
+        let data = &self.bytes[start..start + original_len.min(self.slot_bytes)];
+        Slot { data, original_len, src: Some(src), segment_len: 0, control: &[] }
+    }
+}
+
+/// Nothing to keep between calls: one datagram a call needs no headers.
+pub(crate) struct SendBatch;
+
+impl SendBatch {
+    pub(crate) fn new(_capacity: usize) -> Self {
+        Self
+    }
+
+    pub(crate) fn stage<'d>(&mut self) -> Staged<'_, 'd> {
+        Staged { gram: None, _batch: self }
+    }
+}
+
+/// At most one datagram: a batch of this backend.
+pub(crate) struct Staged<'b, 'd> {
+    gram: Option<(&'d [u8], SocketAddr)>,
+    _batch: &'b mut SendBatch,
+}
+
+impl<'d> Staged<'_, 'd> {
+    pub(crate) fn len(&self) -> usize {
+        usize::from(self.gram.is_some())
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.gram.is_some()
+    }
+
+    /// Length in bytes of datagram `i`, which can only be 0.
+    pub(crate) fn gram_len(&self, _i: usize) -> usize {
+        self.gram.map_or(0, |(data, _)| data.len())
+    }
+
+    /// Adds the datagram.
+    pub(crate) fn push(&mut self, data: &'d [u8], dst: SocketAddr) {
+        self.gram = Some((data, dst));
+    }
+
+    /// One `sendto`.
+    pub(crate) fn send(&mut self, _range: Range<usize>, socket: &UdpSocket) -> io::Result<usize> {
+        fault::limit(Call::Send)?;
+        match self.gram {
+            Some((data, dst)) => socket.send_to(data, dst).map(|_| 1),
+            None => Ok(0),
+        }
+    }
+}
