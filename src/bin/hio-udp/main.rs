@@ -1,1 +1,53 @@
-fn main() {}
+//! `hio-udp`: receive UDP datagrams at high rate, store them, and account for every one of them.
+//!
+//! ```text
+//!  main ── args ── ingest ── capture (pcapng) ── disk thread
+//!            │        ├───── probe   (recognises blast's datagrams)
+//!            │        ├───── status  (the live line)
+//!            │        └───── account (what became of every datagram)
+//!            ├── blast ───── probe   (makes them)
+//!            └── demo: both at once
+//! ```
+//!
+//! Built on the library's public API only. Exit codes: 0 done, 1 failure, 2 usage.
+
+mod account;
+mod args;
+mod blast;
+mod capture;
+mod demo;
+mod failure;
+mod ingest;
+mod probe;
+mod status;
+mod stop;
+
+use std::process::ExitCode;
+
+use args::Command;
+use failure::Failure;
+
+fn main() -> ExitCode {
+    // Silent unless RUST_LOG asks: what a user must know is said once, in a sentence of our own.
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("off")).init();
+    let result = match args::parse() {
+        Ok(Some(command)) => run(command),
+        Ok(None) => Ok(()),
+        Err(failure) => Err(failure),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("hio-udp: {failure}");
+            failure.exit_code()
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Ingest(options) if options.demo => demo::run(options),
+        Command::Ingest(options) => ingest::run(options),
+        Command::Blast(options) => blast::run(options),
+    }
+}

@@ -1,0 +1,160 @@
+//! What became of every datagram: the account printed at the end.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+/// The final account of an ingest.
+///
+/// Every datagram that reached the socket is in exactly one of `delivered`, `kernel_dropped` and
+/// `left_behind`. With a file, every delivered one is in exactly one of `written` and `not_written`.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Account {
+    /// Datagrams the demo's own sender sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sent: Option<u64>,
+    /// Datagrams sent, as far as the numbers in blast's datagrams tell; absent without any.
+    pub sent_seen: Option<u64>,
+    /// Datagrams received and handed on, cut and malformed ones included.
+    pub delivered: u64,
+    /// Datagrams the kernel dropped because the socket's buffer was full.
+    pub kernel_dropped: u64,
+    /// Datagrams that arrived too late or too many: read after the deadline of a stop or beyond
+    /// `--count`, or turned away while stopping.
+    pub left_behind: u64,
+    /// Of the delivered: longer than the slot, cut.
+    pub truncated: u64,
+    /// Of the delivered: blast's with a wrong checksum, or without a readable source.
+    pub malformed: u64,
+    /// Datagrams in the file.
+    pub written: u64,
+    /// Delivered with a file to write, and yet not in it.
+    pub not_written: u64,
+    /// Payload bytes delivered.
+    pub bytes: u64,
+    /// From the first datagram to the last.
+    pub seconds: f64,
+    pub datagrams_per_s: u64,
+    /// System calls made to receive, wait and write.
+    pub syscalls: u64,
+    /// Numbers missing between those seen.
+    pub gaps: u64,
+    pub duplicates: u64,
+    pub reordered: u64,
+    /// `mmsg` or `single`.
+    pub backend: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<PathBuf>,
+}
+
+impl Account {
+    /// Everything that reached the socket.
+    pub fn arrived(&self) -> u64 {
+        self.delivered + self.kernel_dropped + self.left_behind
+    }
+
+    pub fn print(&self, as_json: bool) {
+        if as_json {
+            print_json(self);
+        } else {
+            print_line(&self.to_string());
+        }
+    }
+}
+
+/// Prints one object to standard output; a reader that has gone away is no error.
+pub fn print_json(value: &impl Serialize) {
+    print_line(&serde_json::to_string(value).expect("plain numbers and strings always serialise"));
+}
+
+pub fn print_line(text: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// `1234567` as `1,234,567`.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+impl fmt::Display for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut row = |name: &str, value: String, note: &str| writeln!(f, "  {name:<16}{value:>16}  {note}");
+        if let Some(sent) = self.sent {
+            row("sent", grouped(sent), "by the demo's own sender")?;
+        }
+        if let Some(sent_seen) = self.sent_seen {
+            row("sent_seen", grouped(sent_seen), "as far as blast's numbers tell")?;
+        }
+        row("delivered", grouped(self.delivered), "")?;
+        row("kernel_dropped", grouped(self.kernel_dropped), "the socket's buffer was full")?;
+        row("left_behind", grouped(self.left_behind), "past the stop")?;
+        row("truncated", grouped(self.truncated), "of the delivered: longer than --gram-size")?;
+        row("malformed", grouped(self.malformed), "of the delivered: damaged")?;
+        if self.file.is_some() {
+            row("written", grouped(self.written), "")?;
+            row("not_written", grouped(self.not_written), "")?;
+        }
+        if self.sent_seen.is_some() {
+            row("gaps", grouped(self.gaps), "numbers missing between those seen")?;
+            row("duplicates", grouped(self.duplicates), "")?;
+            row("reordered", grouped(self.reordered), "")?;
+        }
+        row("bytes", grouped(self.bytes), "")?;
+        row("seconds", format!("{:.3}", self.seconds), "")?;
+        row("datagrams_per_s", grouped(self.datagrams_per_s), "")?;
+        let share = self.delivered as f64 / self.syscalls.max(1) as f64;
+        row("syscalls", grouped(self.syscalls), &format!("{share:.1} datagrams each ({})", self.backend))?;
+        let sum = format!("{} + {} + {}", self.delivered, self.kernel_dropped, self.left_behind);
+        write!(f, "  delivered + kernel_dropped + left_behind = {sum} = {}", self.arrived())?;
+        if let Some(sent) = self.sent {
+            write!(f, ", sent {sent}: {}", if sent == self.arrived() { "exact" } else { "NOT EQUAL" })?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped_by_threes() {
+        for (number, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (12_345_678, "12,345,678")] {
+            assert_eq!(grouped(number), text);
+        }
+    }
+
+    #[test]
+    fn the_account_names_every_field_and_adds_up() {
+        let account = Account { sent: Some(10), delivered: 7, kernel_dropped: 2, left_behind: 1, ..Account::default() };
+        assert_eq!(account.arrived(), 10);
+        assert!(account.to_string().contains("7 + 2 + 1 = 10, sent 10: exact"));
+        let json = serde_json::to_value(&account).unwrap();
+        for name in [
+            "sent",
+            "sent_seen",
+            "delivered",
+            "kernel_dropped",
+            "truncated",
+            "malformed",
+            "written",
+            "left_behind",
+            "bytes",
+            "seconds",
+            "datagrams_per_s",
+            "syscalls",
+        ] {
+            assert!(json.get(name).is_some(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! `blast`: load of numbered, checksummed datagrams.
+
+use std::io;
+use std::net::SocketAddr;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use hio_udp::{BatchPeer, PeerConfig, Stats, Stopped, Transport};
+use serde::Serialize;
+
+use crate::account::{self, grouped};
+use crate::args::{BlastOptions, Rate};
+use crate::failure::Failure;
+use crate::probe;
+use crate::stop::Stop;
+
+/// Datagrams a batch at most.
+const BATCH: usize = 64;
+
+/// Most memory for the prepared datagrams of one source; batches of long ones are shorter.
+const BATCH_BYTES_MAX: usize = 1 << 20;
+
+/// At a set rate, a batch gathers for this long before it goes out.
+const TICK: Duration = Duration::from_millis(1);
+
+/// Pause when the system or the device has no buffer.
+const NO_BUFFERS_PAUSE: Duration = Duration::from_millis(1);
+
+/// How long the kernel may refuse everything before that is an error: ENOBUFS can be for ever.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What became of the datagrams of a blast: `sent + failed` were tried.
+#[derive(Clone, Debug, Serialize)]
+pub struct BlastReport {
+    pub sent: u64,
+    pub failed: u64,
+    pub bytes: u64,
+    pub seconds: f64,
+    pub datagrams_per_s: u64,
+    pub syscalls: u64,
+    pub would_block: u64,
+    pub no_buffers: u64,
+    /// Errno and count of what failed.
+    pub failed_by_errno: Vec<(i32, u64)>,
+}
+
+pub fn run(options: BlastOptions) -> Result<(), Failure> {
+    let stop = Stop::on_signals().map_err(|error| Failure::run(format!("cannot catch signals: {error}")))?;
+    let to = options.to.resolve()?;
+    let (report, first_error) = blast(&options, to, &stop)?;
+    if options.json {
+        account::print_json(&report);
+    } else {
+        let rate = grouped(report.datagrams_per_s);
+        let (sent, failed) = (grouped(report.sent), grouped(report.failed));
+        let line = format!("sent {sent} datagrams to {to} in {:.3} s: {rate}/s, {failed} failed", report.seconds);
+        account::print_line(&line);
+    }
+    match first_error {
+        Some(error) => {
+            Err(Failure::run(format!("{} datagrams to {to} failed, the first with: {error}", report.failed)))
+        }
+        None => Ok(()),
+    }
+}
+
+/// One sending socket with its prepared datagrams.
+struct Source {
+    peer: BatchPeer,
+    /// `batch` datagrams of the same size, end to end.
+    grams: Vec<u8>,
+    next_sequence: u64,
+}
+
+/// Sends until the count, the duration or the stop; gives the report and the first error, if any.
+pub fn blast(options: &BlastOptions, to: SocketAddr, stop: &Stop) -> Result<(BlastReport, Option<io::Error>), Failure> {
+    let batch = (BATCH_BYTES_MAX / options.size).clamp(1, BATCH);
+    let run = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().subsec_nanos();
+    let mut sources = (0..options.sources)
+        .map(|id| Source::open(to, options.size, batch, run, id as u32))
+        .collect::<io::Result<Vec<_>>>()
+        .map_err(|error| Failure::run(format!("cannot open {} sending sockets: {error}", options.sources)))?;
+    let start = Instant::now();
+    let stop_at = options.duration.and_then(|duration| start.checked_add(duration));
+    let (mut tried, mut first_error, mut turn) = (0, None, 0);
+    let mut last_progress = start;
+    while !stop.asked() && stop_at.is_none_or(|at| Instant::now() < at) {
+        let left = options.count.map_or(u64::MAX, |count| count - tried);
+        let due = match options.rate {
+            Rate::Max => u64::MAX,
+            Rate::PerSecond(rate) => wait_until_due(rate, tried, start),
+        };
+        let want = left.min(due).min(batch as u64) as usize;
+        if left == 0 {
+            break;
+        }
+        let source = &mut sources[turn % options.sources];
+        let settled = source.send(want, to, options.size, stop, &mut first_error);
+        turn += 1;
+        tried += settled as u64;
+        if settled > 0 {
+            last_progress = Instant::now();
+        } else if want > 0 && last_progress.elapsed() > PATIENCE {
+            return Err(Failure::run(format!(
+                "the system takes no datagram of {} bytes to {to} any more: try a smaller --size or --rate",
+                options.size
+            )));
+        }
+    }
+    Ok((report(&sources, start.elapsed()), first_error))
+}
+
+/// Waits until at least one datagram is due at `rate`; gives how many are.
+fn wait_until_due(rate: f64, tried: u64, start: Instant) -> u64 {
+    let due = |at: Instant| (at.duration_since(start).as_secs_f64() * rate) as u64;
+    let now = due(Instant::now()).saturating_sub(tried);
+    if now > 0 {
+        return now;
+    }
+    // Long pauses are cut short, so that a stop is noticed.
+    let until_next = Duration::from_secs_f64(((tried + 1) as f64 / rate).min(1e9)).saturating_sub(start.elapsed());
+    thread::sleep(until_next.clamp(TICK, 50 * TICK));
+    due(Instant::now()).saturating_sub(tried)
+}
+
+impl Source {
+    fn open(to: SocketAddr, size: usize, batch: usize, run: u32, id: u32) -> io::Result<Self> {
+        let every_interface = if to.is_ipv4() { "0.0.0.0" } else { "::" };
+        let config = PeerConfig::new()
+            .name(format!("blast {id}"))
+            .ha((every_interface, 0))
+            .bc(batch)
+            .gram_size(1) // nothing is received or queued, so the rings can be small
+            .exclusive(true)
+            .bcast(true)
+            .reopen(true);
+        let mut grams = vec![0; size * batch];
+        grams.chunks_exact_mut(size).for_each(|gram| probe::prepare(gram, run, id));
+        Ok(Self { peer: BatchPeer::new(config)?, grams, next_sequence: 0 })
+    }
+
+    /// Numbers `count` datagrams and sends them all; gives how many were sent or failed, which is
+    /// fewer only if the kernel takes no more for long or a stop is asked for.
+    fn send(
+        &mut self,
+        count: usize,
+        to: SocketAddr,
+        size: usize,
+        stop: &Stop,
+        first_error: &mut Option<io::Error>,
+    ) -> usize {
+        let grams = &mut self.grams[..count * size];
+        for (sequence, gram) in (self.next_sequence..).zip(grams.chunks_exact_mut(size)) {
+            probe::number(gram, sequence);
+        }
+        let mut settled = 0;
+        let patience_ends = Instant::now() + PATIENCE;
+        while settled < count && !(stop.asked() || Instant::now() > patience_ends) {
+            let report = self.peer.send_batch(grams[settled * size..].chunks_exact(size).map(|gram| (gram, to)));
+            settled += report.settled();
+            if let Some((_, error)) = report.first_error {
+                first_error.get_or_insert(error);
+            }
+            match report.stopped {
+                Stopped::WouldBlock => _ = self.peer.wait_writable(10 * TICK),
+                Stopped::NoBuffers => thread::sleep(NO_BUFFERS_PAUSE),
+                _ => {}
+            }
+        }
+        self.next_sequence += settled as u64;
+        settled
+    }
+}
+
+fn report(sources: &[Source], time: Duration) -> BlastReport {
+    let all: Vec<Stats> = sources.iter().map(|source| source.peer.stats()).collect();
+    let sum = |field: fn(&Stats) -> u64| all.iter().map(field).sum::<u64>();
+    let mut failed_by_errno = std::collections::BTreeMap::new();
+    for (errno, count) in all.iter().flat_map(|stats| stats.send_failed_by_errno.iter()) {
+        *failed_by_errno.entry(errno).or_insert(0) += count;
+    }
+    let (sent, seconds) = (sum(|s| s.grams_sent), time.as_secs_f64());
+    BlastReport {
+        sent,
+        failed: sum(|s| s.send_failed),
+        bytes: sum(|s| s.bytes_sent),
+        seconds,
+        datagrams_per_s: (sent as f64 / seconds.max(f64::MIN_POSITIVE)) as u64,
+        syscalls: sum(Stats::syscalls),
+        would_block: sum(|s| s.send_would_block),
+        no_buffers: sum(|s| s.send_no_buffers),
+        failed_by_errno: failed_by_errno.into_iter().collect(),
+    }
+}

@@ -1,0 +1,430 @@
+//! Captures: received datagrams as a pcapng file that Wireshark and tcpdump read.
+//!
+//! The receiving thread lays blocks end to end in a chunk of memory; a thread of its own writes full
+//! chunks to the file, so that a slow disk does not keep the socket waiting. A fixed number of
+//! chunks goes round between the two, and each holds whole blocks only: a file that ends at a
+//! chunk's end is a good file.
+//!
+//! ```text
+//!   receiver: grams → chunk ──full──▶ disk thread: write
+//!                 ▲───────────free────────┘
+//! ```
+//!
+//! Datagrams come without their headers, so each packet starts with IP and UDP headers made from the
+//! true source and destination (link type RAW).
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::{self, Write};
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle, Thread};
+use std::time::{Duration, Instant, SystemTime};
+
+use crossbeam_queue::ArrayQueue;
+use hio_udp::Gram;
+use pcap_file::pcapng::PcapNgWriter;
+use pcap_file::pcapng::blocks::enhanced_packet::{EnhancedPacketBlock, EnhancedPacketOption};
+use pcap_file::pcapng::blocks::interface_description::{InterfaceDescriptionBlock, InterfaceDescriptionOption};
+use pcap_file::pcapng::blocks::interface_statistics::{InterfaceStatisticsBlock, InterfaceStatisticsOption};
+use pcap_file::pcapng::blocks::section_header::{SectionHeaderBlock, SectionHeaderOption};
+use pcap_file::{DataLink, Endianness};
+
+/// A chunk goes to the disk when it holds this much.
+const CHUNK_BYTES: usize = 1 << 20;
+/// The longest block: a 65,535-byte datagram with its headers, block fields and options.
+const BLOCK_BYTES_MAX: usize = 70_000;
+/// One in the receiver's hand, one in the disk thread's, the rest waiting: 16 MiB of patience.
+const CHUNKS: usize = 16;
+/// What is in a chunk goes to the disk after this long even if the chunk is not full.
+const FLUSH_EVERY: Duration = Duration::from_millis(500);
+
+const IPV4_HEADER: usize = 20;
+const IPV6_HEADER: usize = 40;
+const UDP_HEADER: usize = 8;
+const PROTOCOL_UDP: u8 = 17;
+const HOPS: u8 = 64;
+
+/// Blocks ready for the disk.
+struct Chunk {
+    bytes: Vec<u8>,
+    packets: u64,
+}
+
+/// Turns grams into pcapng blocks in memory.
+struct Encoder {
+    blocks: PcapNgWriter<Vec<u8>>,
+    /// Packets in `blocks` now.
+    packets: u64,
+    packets_total: u64,
+    /// One packet, headers and payload, before it becomes a block.
+    packet: Vec<u8>,
+    local: SocketAddr,
+    /// The kernel's drop counter, as far as it has been seen and as far as it has been written down.
+    drops_seen: u32,
+    drops_unwritten: u64,
+}
+
+impl Encoder {
+    fn new(local: SocketAddr) -> io::Result<Self> {
+        let section = SectionHeaderBlock {
+            endianness: Endianness::native(),
+            options: vec![SectionHeaderOption::UserApplication(Cow::Borrowed(concat!(
+                "hio-udp ",
+                env!("CARGO_PKG_VERSION")
+            )))],
+            ..SectionHeaderBlock::default()
+        };
+        let mut blocks = PcapNgWriter::with_section_header(new_chunk(), section).map_err(io::Error::other)?;
+        let interface = InterfaceDescriptionBlock {
+            linktype: DataLink::RAW,
+            snaplen: 0,
+            options: vec![
+                InterfaceDescriptionOption::IfName(Cow::Owned(format!("udp {local}"))),
+                // Times are in nanoseconds.
+                InterfaceDescriptionOption::IfTsResol(9),
+            ],
+        };
+        blocks.write_pcapng_block(interface).map_err(io::Error::other)?;
+        Ok(Self {
+            blocks,
+            packets: 0,
+            packets_total: 0,
+            packet: Vec::with_capacity(BLOCK_BYTES_MAX),
+            local,
+            drops_seen: 0,
+            drops_unwritten: 0,
+        })
+    }
+
+    fn len(&self) -> usize {
+        self.blocks.get_ref().len()
+    }
+
+    /// Adds one gram as an Enhanced Packet Block. `may_note_drops` lets it carry the number of
+    /// datagrams lost before it, which takes an allocation: once a batch is often enough.
+    fn add(&mut self, gram: &Gram<'_>, may_note_drops: bool) -> io::Result<()> {
+        let meta = gram.meta();
+        if let Some(drops) = meta.kernel_drops {
+            self.drops_unwritten += u64::from(drops.wrapping_sub(self.drops_seen));
+            self.drops_seen = drops;
+        }
+        let dst = SocketAddr::new(meta.dst.unwrap_or(self.local.ip()), self.local.port());
+        let headers = put_packet(&mut self.packet, gram, dst);
+        let mut options = Vec::new();
+        if may_note_drops && self.drops_unwritten > 0 {
+            options.push(EnhancedPacketOption::DropCount(std::mem::take(&mut self.drops_unwritten)));
+        }
+        let block = EnhancedPacketBlock {
+            interface_id: 0,
+            timestamp: since_epoch(meta.rx_time.unwrap_or_else(SystemTime::now)),
+            original_len: (headers + gram.original_len) as u32,
+            data: Cow::Borrowed(&self.packet),
+            options,
+        };
+        self.blocks.write_pcapng_block(block).map_err(io::Error::other)?;
+        self.packets += 1;
+        self.packets_total += 1;
+        Ok(())
+    }
+
+    /// Adds an Interface Statistics Block: received, dropped by the kernel, delivered, since the start.
+    fn add_statistics(&mut self, kernel_dropped: u64) -> io::Result<()> {
+        let block = InterfaceStatisticsBlock {
+            interface_id: 0,
+            timestamp: high_word_first(since_epoch(SystemTime::now()).as_nanos() as u64),
+            options: vec![
+                InterfaceStatisticsOption::IsbIfRecv(self.packets_total + kernel_dropped),
+                InterfaceStatisticsOption::IsbOsDrop(kernel_dropped),
+                InterfaceStatisticsOption::IsbUsrDeliv(self.packets_total),
+            ],
+        };
+        self.blocks.write_pcapng_block(block).map_err(io::Error::other)?;
+        Ok(())
+    }
+
+    /// Takes what was encoded so far; encoding goes on in `next`.
+    fn take(&mut self, next: Vec<u8>) -> Chunk {
+        let bytes = std::mem::replace(self.blocks.get_mut(), next);
+        Chunk { bytes, packets: std::mem::take(&mut self.packets) }
+    }
+}
+
+fn new_chunk() -> Vec<u8> {
+    Vec::with_capacity(CHUNK_BYTES + BLOCK_BYTES_MAX)
+}
+
+fn since_epoch(time: SystemTime) -> Duration {
+    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+}
+
+/// pcapng stores a time as two words, the high one first in either byte order; `pcap-file` writes
+/// that of a statistics block as one `u64`.
+fn high_word_first(nanos: u64) -> u64 {
+    if cfg!(target_endian = "little") { nanos.rotate_left(32) } else { nanos }
+}
+
+/// Makes the packet that carried `gram`: IP and UDP headers, then what was kept of the payload.
+/// Gives the length of the headers.
+fn put_packet(packet: &mut Vec<u8>, gram: &Gram<'_>, dst: SocketAddr) -> usize {
+    packet.clear();
+    let udp_len = UDP_HEADER + gram.original_len;
+    // Longer than any real one only where the kernel said something impossible.
+    let udp_len_field = (udp_len.min(usize::from(u16::MAX)) as u16).to_be_bytes();
+    let addresses = (gram.src.ip().to_canonical(), dst.ip().to_canonical());
+    let headers = match addresses {
+        (IpAddr::V4(from), IpAddr::V4(to)) => {
+            let total = ((IPV4_HEADER + udp_len).min(usize::from(u16::MAX)) as u16).to_be_bytes();
+            packet.extend_from_slice(&[0x45, 0, total[0], total[1], 0, 0, 0, 0, HOPS, PROTOCOL_UDP, 0, 0]);
+            packet.extend_from_slice(&from.octets());
+            packet.extend_from_slice(&to.octets());
+            let sum = (!ones_complement_sum(0, packet)).to_be_bytes();
+            packet[10..12].copy_from_slice(&sum);
+            IPV4_HEADER
+        }
+        (from, to) => {
+            packet.extend_from_slice(&[0x60, 0, 0, 0, udp_len_field[0], udp_len_field[1], PROTOCOL_UDP, HOPS]);
+            packet.extend_from_slice(&as_v6(from));
+            packet.extend_from_slice(&as_v6(to));
+            IPV6_HEADER
+        }
+    };
+    packet.extend_from_slice(&gram.src.port().to_be_bytes());
+    packet.extend_from_slice(&dst.port().to_be_bytes());
+    packet.extend_from_slice(&udp_len_field);
+    packet.extend_from_slice(&[0, 0]);
+    packet.extend_from_slice(gram.data);
+    // IPv4 may go without a UDP checksum, IPv6 may not (RFC 8200, 8.1). What was cut cannot have one.
+    if headers == IPV6_HEADER && !gram.truncated {
+        put_udp_checksum(packet);
+    }
+    headers + UDP_HEADER
+}
+
+fn as_v6(ip: IpAddr) -> [u8; 16] {
+    match ip {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    }
+}
+
+fn put_udp_checksum(packet: &mut [u8]) {
+    let addresses_and_udp = &packet[8..];
+    let udp_len = packet.len() - IPV6_HEADER;
+    let pseudo = udp_len as u32 + u32::from(PROTOCOL_UDP);
+    let sum = !ones_complement_sum(pseudo, addresses_and_udp);
+    let field = if sum == 0 { 0xFFFF } else { sum }; // 0 would mean "none" (RFC 768)
+    packet[IPV6_HEADER + 6..IPV6_HEADER + 8].copy_from_slice(&field.to_be_bytes());
+}
+
+/// The Internet checksum's sum (RFC 1071), before it is inverted.
+fn ones_complement_sum(start: u32, bytes: &[u8]) -> u16 {
+    let mut sum = u64::from(start);
+    let mut words = bytes.chunks_exact(2);
+    for word in &mut words {
+        sum += u64::from(u16::from_be_bytes([word[0], word[1]]));
+    }
+    if let [last] = words.remainder() {
+        sum += u64::from(u16::from_be_bytes([*last, 0]));
+    }
+    while sum > 0xFFFF {
+        sum = (sum & 0xFFFF) + (sum >> 16);
+    }
+    sum as u16
+}
+
+/// What the disk thread and the receiver share.
+struct Shared {
+    full: ArrayQueue<Chunk>,
+    free: ArrayQueue<Vec<u8>>,
+    /// No more chunks will come.
+    closing: AtomicBool,
+    /// Writing has failed; what else comes is not written.
+    failed: AtomicBool,
+    packets_on_disk: AtomicU64,
+    bytes_on_disk: AtomicU64,
+    writes: AtomicU64,
+}
+
+/// A capture being written.
+pub struct Capture {
+    encoder: Encoder,
+    shared: Arc<Shared>,
+    disk: Thread,
+    disk_thread: JoinHandle<io::Result<()>>,
+    path: PathBuf,
+    last_flush: Instant,
+    dropped_in_file: u64,
+}
+
+/// How a capture ended.
+pub struct Finished {
+    pub packets_on_disk: u64,
+    pub writes: u64,
+    /// What went wrong, if anything did; what is on the disk is whole all the same.
+    pub error: Option<io::Error>,
+}
+
+impl Capture {
+    /// Creates the file, or empties the one that is there, and starts the disk thread.
+    ///
+    /// `local` is the address the datagrams came to, where they do not say so themselves.
+    pub fn create(path: &Path, local: SocketAddr) -> io::Result<Self> {
+        let file = File::create(path)?;
+        let shared = Arc::new(Shared {
+            full: ArrayQueue::new(CHUNKS),
+            free: ArrayQueue::new(CHUNKS),
+            closing: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
+            packets_on_disk: AtomicU64::new(0),
+            bytes_on_disk: AtomicU64::new(0),
+            writes: AtomicU64::new(0),
+        });
+        for _ in 1..CHUNKS {
+            let _ = shared.free.push(new_chunk()); // the encoder has the one missing here
+        }
+        let disk_thread = thread::Builder::new().name("disk".to_owned()).spawn({
+            let shared = Arc::clone(&shared);
+            move || run_disk(&shared, file)
+        })?;
+        Ok(Self {
+            encoder: Encoder::new(local)?,
+            disk: disk_thread.thread().clone(),
+            disk_thread,
+            shared,
+            path: path.to_owned(),
+            last_flush: Instant::now(),
+            dropped_in_file: 0,
+        })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Adds one gram. Waits for the disk if every chunk is on its way to it; the socket's buffer
+    /// takes what arrives meanwhile.
+    pub fn add(&mut self, gram: &Gram<'_>, is_first_of_batch: bool) -> io::Result<()> {
+        self.encoder.add(gram, is_first_of_batch)?;
+        if self.encoder.len() >= CHUNK_BYTES {
+            self.hand_over();
+        }
+        Ok(())
+    }
+
+    /// To be called now and then: hands over what has waited long enough, with the drops so far.
+    pub fn tick(&mut self, kernel_dropped: u64) -> io::Result<()> {
+        if kernel_dropped > self.dropped_in_file {
+            self.dropped_in_file = kernel_dropped;
+            self.encoder.add_statistics(kernel_dropped)?;
+        }
+        if self.encoder.len() > 0 && self.last_flush.elapsed() >= FLUSH_EVERY {
+            self.hand_over();
+        }
+        Ok(())
+    }
+
+    /// Whether the disk thread has met an error.
+    pub fn failed(&self) -> bool {
+        self.shared.failed.load(Ordering::Relaxed)
+    }
+
+    /// Bytes handed to the kernel for the file.
+    pub fn bytes_on_disk(&self) -> u64 {
+        self.shared.bytes_on_disk.load(Ordering::Relaxed)
+    }
+
+    fn hand_over(&mut self) {
+        let next = loop {
+            match self.shared.free.pop() {
+                Some(chunk) => break chunk,
+                None => thread::park_timeout(Duration::from_millis(1)),
+            }
+        };
+        // The queue has room for every chunk there is.
+        let _ = self.shared.full.push(self.encoder.take(next));
+        self.disk.unpark();
+        self.last_flush = Instant::now();
+    }
+
+    /// Writes the final statistics and everything that is left, and closes the file.
+    pub fn finish(mut self, kernel_dropped: u64) -> Finished {
+        let statistics = self.encoder.add_statistics(kernel_dropped);
+        self.hand_over();
+        // Release pairs with the disk thread's Acquire: it sees the last chunk before the flag.
+        self.shared.closing.store(true, Ordering::Release);
+        self.disk.unpark();
+        let written = self.disk_thread.join().unwrap_or_else(|_| Err(io::Error::other("the disk thread panicked")));
+        Finished {
+            packets_on_disk: self.shared.packets_on_disk.load(Ordering::Relaxed),
+            writes: self.shared.writes.load(Ordering::Relaxed),
+            error: written.and(statistics).err(),
+        }
+    }
+}
+
+/// The disk thread: writes chunks in order until there will be no more.
+fn run_disk(shared: &Shared, mut file: File) -> io::Result<()> {
+    let mut result = Ok(());
+    loop {
+        // Asked before the queue: what was pushed before the flag was raised is then surely found.
+        let is_last_look = shared.closing.load(Ordering::Acquire);
+        while let Some(mut chunk) = shared.full.pop() {
+            if result.is_ok() {
+                result = write_chunk(shared, &mut file, &chunk);
+                shared.failed.store(result.is_err(), Ordering::Relaxed);
+            }
+            chunk.bytes.clear();
+            let _ = shared.free.push(chunk.bytes);
+        }
+        if is_last_look {
+            return result;
+        }
+        thread::park();
+    }
+}
+
+/// Writes one chunk; on failure the file keeps every block that is whole.
+fn write_chunk(shared: &Shared, file: &mut File, chunk: &Chunk) -> io::Result<()> {
+    let mut done = 0;
+    while done < chunk.bytes.len() {
+        shared.writes.fetch_add(1, Ordering::Relaxed);
+        match file.write(&chunk.bytes[done..]) {
+            Ok(0) => return keep_whole_blocks(shared, file, chunk, done, io::ErrorKind::WriteZero.into()),
+            Ok(count) => done += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return keep_whole_blocks(shared, file, chunk, done, error),
+        }
+    }
+    shared.bytes_on_disk.fetch_add(done as u64, Ordering::Relaxed);
+    shared.packets_on_disk.fetch_add(chunk.packets, Ordering::Relaxed);
+    Ok(())
+}
+
+/// After a failed write: cuts the file behind the last whole block of those that went out.
+fn keep_whole_blocks(shared: &Shared, file: &File, chunk: &Chunk, done: usize, error: io::Error) -> io::Result<()> {
+    let (whole, packets) = whole_blocks(&chunk.bytes, done);
+    let length = shared.bytes_on_disk.fetch_add(whole as u64, Ordering::Relaxed) + whole as u64;
+    shared.packets_on_disk.fetch_add(packets, Ordering::Relaxed);
+    // A pipe or a device cannot be cut; the first error is the one to tell.
+    let _ = file.set_len(length);
+    Err(error)
+}
+
+/// How many of the first `limit` bytes are whole blocks, and how many packets these hold.
+fn whole_blocks(blocks: &[u8], limit: usize) -> (usize, u64) {
+    const ENHANCED_PACKET: u32 = 6;
+    let (mut end, mut packets) = (0, 0);
+    let word = |at: usize| blocks.get(at..)?.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes));
+    while let (Some(kind), Some(len)) = (word(end), word(end + 4)) {
+        let next = end + len as usize;
+        if len == 0 || next > limit {
+            break;
+        }
+        packets += u64::from(kind == ENHANCED_PACKET);
+        end = next;
+    }
+    (end, packets)
+}

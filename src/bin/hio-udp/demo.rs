@@ -1,0 +1,82 @@
+//! `ingest --demo`: an ingest and a blast on this machine, for five seconds.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::account::{grouped, print_line};
+use crate::args::{BlastOptions, HostPort, IngestOptions, Rate};
+use crate::blast;
+use crate::failure::Failure;
+use crate::ingest::Ingest;
+use crate::stop::Stop;
+
+const LASTS: Duration = Duration::from_secs(5);
+
+/// Size of each datagram: a line of telemetry.
+const SIZE: usize = 100;
+
+/// How long the receiver may take, after the last datagram was sent, to have seen all of them.
+const SETTLE: Duration = Duration::from_secs(2);
+
+pub fn run(mut options: IngestOptions) -> Result<(), Failure> {
+    let stop = Stop::on_signals().map_err(|error| Failure::run(format!("cannot catch signals: {error}")))?;
+    let is_json = options.json;
+    options.bind = HostPort { host: "127.0.0.1".to_owned(), port: 0 };
+    let path = std::env::temp_dir().join(format!("hio-udp-demo-{}.pcapng", std::process::id()));
+    options.out = Some(path.clone());
+    let ingest_stop = Stop::default();
+    let ingest = Ingest::start(options, ingest_stop.clone())?;
+    let to = ingest.local;
+    if !is_json {
+        eprintln!("five seconds of {SIZE}-byte datagrams to {to}, stored in {}", path.display());
+    }
+    let load = BlastOptions {
+        to: HostPort { host: to.ip().to_string(), port: to.port() },
+        size: SIZE,
+        count: None,
+        duration: Some(LASTS),
+        rate: Rate::Max,
+        sources: 4,
+        json: false,
+    };
+    let blaster = thread::spawn({
+        let live = ingest.live_handle();
+        move || {
+            let result = blast::blast(&load, to, &stop);
+            let sent = result.as_ref().map_or(0, |(report, _)| report.sent);
+            let deadline = Instant::now() + SETTLE;
+            while live().arrived() < sent && Instant::now() < deadline {
+                thread::sleep(Duration::from_millis(10));
+            }
+            ingest_stop.ask();
+            result
+        }
+    });
+    let (mut account, failure) = ingest.wait();
+    let (blast_report, blast_error) =
+        blaster.join().map_err(|_| Failure::run("the sending thread panicked: this is a bug, please report it"))??;
+    account.sent = Some(blast_report.sent);
+    account.print(is_json);
+    if !is_json {
+        print_line(&format!(
+            "sent {}/s, received and written {}/s\nlook inside:  tshark -r {path} | head   or   tcpdump -nr {path} | head",
+            grouped(blast_report.datagrams_per_s),
+            grouped(account.datagrams_per_s),
+            path = path.display(),
+        ));
+    }
+    if let Some(failure) = failure {
+        return Err(failure);
+    }
+    if let Some(error) = blast_error {
+        return Err(Failure::run(format!("sending to {to} failed: {error}")));
+    }
+    if account.arrived() != blast_report.sent {
+        return Err(Failure::run(format!(
+            "the account does not add up: {} sent, {} accounted for",
+            blast_report.sent,
+            account.arrived()
+        )));
+    }
+    Ok(())
+}

@@ -1,0 +1,328 @@
+//! `ingest`: receive, store, account.
+//!
+//! One thread receives and lays datagrams into the capture; the disk has a thread of its own; the
+//! main thread shows the status line and waits for the stop.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle, Thread};
+use std::time::{Duration, Instant};
+
+use hio_udp::{BatchPeer, Direction, Gram, PeerConfig, Transport};
+
+use crate::account::Account;
+use crate::args::IngestOptions;
+use crate::capture::Capture;
+use crate::failure::Failure;
+use crate::probe::Tracker;
+use crate::status::{self, Live, StatusLine};
+use crate::stop::Stop;
+
+/// How long the receiver waits for a datagram before it looks around: for a stop, the clock, the file.
+const LOOK_AROUND: Duration = Duration::from_millis(50);
+
+/// How often the receiver looks around while datagrams keep coming.
+const LOOK_AROUND_BUSY: Duration = Duration::from_millis(100);
+
+pub fn run(options: IngestOptions) -> Result<(), Failure> {
+    let stop = Stop::on_signals().map_err(|error| Failure::run(format!("cannot catch signals: {error}")))?;
+    let is_json = options.json;
+    let ingest = Ingest::start(options, stop)?;
+    if !is_json {
+        eprintln!("receiving on {}; Ctrl-C stops", ingest.local);
+    }
+    let (account, failure) = ingest.wait();
+    account.print(is_json);
+    failure.map_or(Ok(()), Err)
+}
+
+/// A running ingest.
+pub struct Ingest {
+    pub local: SocketAddr,
+    live: Arc<Mutex<Live>>,
+    receiver: JoinHandle<(Account, Option<Failure>)>,
+}
+
+impl Ingest {
+    /// Opens socket and file, and starts receiving.
+    pub fn start(options: IngestOptions, stop: Stop) -> Result<Self, Failure> {
+        let bind = options.bind.resolve()?;
+        let peer = open_peer(&options, bind)?;
+        let local = peer.ha();
+        let capture = match &options.out {
+            Some(path) => Some(Capture::create(path, local).map_err(|error| {
+                let path = path.display();
+                Failure::run(format!("cannot write '{path}': {error}; choose another --out"))
+            })?),
+            None => None,
+        };
+        let live = Arc::new(Mutex::new(Live::default()));
+        let receiver = Receiver::new(peer, capture, &options, stop, Arc::clone(&live), thread::current());
+        let receiver = thread::Builder::new()
+            .name("receiver".to_owned())
+            .spawn(move || receiver.run())
+            .map_err(|error| Failure::run(format!("cannot start a thread: {error}")))?;
+        Ok(Self { local, live, receiver })
+    }
+
+    /// A way for another thread to see what has been received so far.
+    pub fn live_handle(&self) -> impl Fn() -> Live + Send + 'static {
+        let live = Arc::clone(&self.live);
+        move || *live.lock().expect("nobody panics with the lock held")
+    }
+
+    /// Shows the status line until the receiver ends.
+    pub fn wait(self) -> (Account, Option<Failure>) {
+        let (mut line, live) = (StatusLine::new(), self.live_handle());
+        while !self.receiver.is_finished() {
+            thread::park_timeout(status::EVERY);
+            line.show(live());
+        }
+        line.clear();
+        self.receiver.join().unwrap_or_else(|_| {
+            (Account::default(), Some(Failure::run("the receiving thread panicked: this is a bug, please report it")))
+        })
+    }
+}
+
+fn open_peer(options: &IngestOptions, bind: SocketAddr) -> Result<BatchPeer, Failure> {
+    let stored = options.out.is_some();
+    let config = PeerConfig::new()
+        .name("ingest")
+        .ha((bind.ip().to_string(), bind.port()))
+        .bc(options.bc)
+        .gram_size(options.gram_size)
+        .recv_buf_bytes(options.rcvbuf)
+        .exclusive(true)
+        // Both cost time per datagram, so only where the file needs them.
+        .rx_time(stored)
+        .dst_addr(stored && bind.ip().is_unspecified());
+    let mut peer = BatchPeer::new(config).map_err(|error| Failure::run(format!("cannot make the rings: {error}")))?;
+    peer.open().map_err(|error| Failure::run(format!("cannot bind {bind}: {error}; {}", bind_hint(&error, bind))))?;
+    if let Some(report) = peer.buf_report(Direction::Receive).filter(|report| report.clamped) {
+        eprintln!("hio-udp: note: {report}");
+    }
+    Ok(peer)
+}
+
+fn bind_hint(error: &io::Error, bind: SocketAddr) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("another process has port {}: stop it or choose another --bind", bind.port())
+        }
+        io::ErrorKind::AddrNotAvailable => "this machine has no such address: choose another --bind".to_owned(),
+        io::ErrorKind::PermissionDenied => "ports below 1024 need privileges: choose a higher port".to_owned(),
+        _ => "choose another --bind".to_owned(),
+    }
+}
+
+/// The receiving thread.
+struct Receiver {
+    peer: BatchPeer,
+    tally: Tally,
+    stop: Stop,
+    stop_at: Option<Instant>,
+    drain: Duration,
+    live: Arc<Mutex<Live>>,
+    main: Thread,
+    next_look: Instant,
+}
+
+/// What is done with each datagram, and counted.
+struct Tally {
+    capture: Option<Capture>,
+    tracker: Tracker,
+    count_max: u64,
+    delivered: u64,
+    bytes: u64,
+    truncated: u64,
+    left_behind: u64,
+    first: Option<Instant>,
+    last: Option<Instant>,
+    error: Option<io::Error>,
+}
+
+impl Tally {
+    /// Takes one batch: delivers up to `--count`, leaves the rest behind.
+    fn take<'a>(&mut self, grams: impl Iterator<Item = Gram<'a>>) {
+        let mut is_first_of_batch = true;
+        for gram in grams {
+            if self.delivered == self.count_max || self.error.is_some() {
+                self.left_behind += 1;
+                continue;
+            }
+            self.delivered += 1;
+            self.bytes += gram.data.len() as u64;
+            self.truncated += u64::from(gram.truncated);
+            self.tracker.see(gram.data, gram.truncated);
+            if let Some(capture) = &mut self.capture {
+                self.error = capture.add(&gram, is_first_of_batch).err();
+            }
+            is_first_of_batch = false;
+        }
+        if !is_first_of_batch {
+            let now = Instant::now();
+            self.first.get_or_insert(now);
+            self.last = Some(now);
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.delivered == self.count_max || self.error.is_some() || self.capture.as_ref().is_some_and(Capture::failed)
+    }
+}
+
+impl Receiver {
+    fn new(
+        peer: BatchPeer,
+        capture: Option<Capture>,
+        options: &IngestOptions,
+        stop: Stop,
+        live: Arc<Mutex<Live>>,
+        main: Thread,
+    ) -> Self {
+        let now = Instant::now();
+        let tally = Tally {
+            capture,
+            tracker: Tracker::default(),
+            count_max: options.count.unwrap_or(u64::MAX),
+            delivered: 0,
+            bytes: 0,
+            truncated: 0,
+            left_behind: 0,
+            first: None,
+            last: None,
+            error: None,
+        };
+        let stop_at = options.duration.and_then(|duration| now.checked_add(duration));
+        Self { peer, tally, stop, stop_at, drain: options.drain, live, main, next_look: now }
+    }
+
+    fn run(mut self) -> (Account, Option<Failure>) {
+        while !self.tally.is_done() && !self.is_stopped() {
+            match self.peer.fill_wait(LOOK_AROUND) {
+                Ok(grams) => self.tally.take(grams),
+                Err(error) => self.tally.error = Some(error),
+            }
+        }
+        let main = self.main.clone();
+        let ended = self.end();
+        main.unpark(); // so that the end is noticed at once
+        ended
+    }
+
+    /// Looks at the clock with every batch, and at everything else a few times a second.
+    fn is_stopped(&mut self) -> bool {
+        let now = Instant::now();
+        if now >= self.next_look {
+            self.next_look = now + LOOK_AROUND_BUSY;
+            let stats = self.peer.stats();
+            if let Some(capture) = &mut self.tally.capture {
+                if let Err(error) = capture.tick(stats.kernel_dropped) {
+                    self.tally.error = Some(error);
+                }
+            }
+            let live = Live {
+                delivered: self.tally.delivered,
+                bytes: self.tally.bytes,
+                kernel_dropped: stats.kernel_dropped,
+                recv_calls: stats.recv_calls,
+                file_bytes: self.tally.capture.as_ref().map(Capture::bytes_on_disk),
+            };
+            *self.live.lock().expect("nobody panics with the lock held") = live;
+        }
+        self.stop.asked() || self.stop_at.is_some_and(|at| now >= at)
+    }
+
+    /// Shuts the door, reads out what the kernel still holds, closes the file, and draws the account.
+    fn end(mut self) -> (Account, Option<Failure>) {
+        let kernel_dropped = self.peer.stats().kernel_dropped;
+        let is_shut = shut_the_door(&self.peer);
+        let deadline = Instant::now() + self.drain;
+        loop {
+            match self.peer.fill() {
+                Ok(grams) if grams.is_empty() => break,
+                Ok(grams) if Instant::now() < deadline => self.tally.take(grams),
+                Ok(grams) => self.tally.left_behind += grams.len() as u64,
+                Err(error) => {
+                    self.tally.error.get_or_insert(error);
+                    break;
+                }
+            }
+            // With the door open a steady stream would never end.
+            if !is_shut && Instant::now() > deadline + self.drain {
+                break;
+            }
+        }
+        let tally = self.tally;
+        let stats = self.peer.stats();
+        // What came to the shut door was dropped by the kernel, but not for want of room.
+        let turned_away = stats.kernel_dropped - kernel_dropped;
+        let undecodable = stats.grams_undecodable;
+        let seconds = match (tally.first, tally.last) {
+            (Some(first), Some(last)) => (last - first).as_secs_f64(),
+            _ => 0.0,
+        };
+        let mut account = Account {
+            sent: None,
+            sent_seen: tally.tracker.sent_seen(),
+            delivered: tally.delivered + undecodable,
+            kernel_dropped,
+            left_behind: tally.left_behind + turned_away,
+            truncated: tally.truncated,
+            malformed: tally.tracker.corrupt + undecodable,
+            written: 0,
+            not_written: 0,
+            bytes: tally.bytes,
+            seconds,
+            datagrams_per_s: if seconds > 0.0 { (tally.delivered as f64 / seconds) as u64 } else { 0 },
+            syscalls: stats.syscalls(),
+            gaps: tally.tracker.gaps(),
+            duplicates: tally.tracker.duplicates,
+            reordered: tally.tracker.reordered,
+            backend: stats.backend,
+            file: None,
+        };
+        let mut failure =
+            tally.error.map(|error| Failure::run(format!("receiving on {} failed: {error}", self.peer.ha())));
+        if let Some(capture) = tally.capture {
+            let path = capture.path().to_owned();
+            let finished = capture.finish(kernel_dropped);
+            account.written = finished.packets_on_disk;
+            account.not_written = account.delivered - account.written;
+            account.syscalls += finished.writes;
+            if let Some(error) = finished.error {
+                failure = Some(Failure::run(format!(
+                    "cannot write '{}': {error}; it holds the first {} datagrams whole; free some space or choose \
+                     another --out",
+                    path.display(),
+                    account.written
+                )));
+            }
+            account.file = Some(path);
+        }
+        self.live.lock().expect("nobody panics with the lock held").delivered = account.delivered;
+        (account, failure)
+    }
+}
+
+/// Lets no more datagrams into the socket, so that what it holds can be read to the end.
+///
+/// The kernel counts what it turns away. `false` where a socket cannot be shut like this.
+fn shut_the_door(peer: &BatchPeer) -> bool {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    {
+        use std::os::fd::AsFd;
+
+        /// BPF_RET | BPF_K: give a constant (linux/filter.h).
+        const RETURN_CONSTANT: u16 = 0x06;
+        let keep_nothing = socket2::SockFilter::new(RETURN_CONSTANT, 0, 0, 0);
+        socket2::SockRef::from(&peer.as_fd()).attach_filter(&[keep_nothing]).is_ok()
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    {
+        let _ = peer;
+        false
+    }
+}
