@@ -101,18 +101,29 @@ impl fmt::Display for BufReport {
 /// Linux reports twice the bytes it was asked for (socket(7), SO_RCVBUF).
 const DOUBLING: usize = if cfg!(target_os = "linux") { 2 } else { 1 };
 
-/// Raises one buffer to at least `want` bytes if it is smaller, as hio does (H35).
+/// What a peer wants of one buffer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Want {
+    /// At least so many bytes, compared as hio does: what the kernel reports, doubled on Linux,
+    /// against what is wanted (H35). Never lowers a buffer.
+    AtLeast(usize),
+    /// So many bytes, more or fewer than there are now.
+    Exactly(usize),
+}
+
+/// Sets one buffer as wanted, and reads back what it became.
 ///
-/// The comparison is hio's: what the kernel reports, doubled on Linux, against what is wanted. If
-/// the kernel grants less than was asked, the raise is tried again by force, which needs
-/// CAP_NET_ADMIN.
-pub(crate) fn raise(socket: &UdpSocket, direction: Direction, want: usize) -> io::Result<BufReport> {
+/// If the kernel grants less than was asked, it is asked again by force, which needs CAP_NET_ADMIN.
+pub(crate) fn set(socket: &UdpSocket, direction: Direction, want: Want) -> io::Result<BufReport> {
     let before = direction.get(socket)?;
-    if before >= want {
-        return Ok(BufReport { direction, asked_bytes: 0, actual_bytes: before, clamped: false });
-    }
+    let bytes = match want {
+        Want::AtLeast(bytes) if before >= bytes => {
+            return Ok(BufReport { direction, asked_bytes: 0, actual_bytes: before, clamped: false });
+        }
+        Want::AtLeast(bytes) | Want::Exactly(bytes) => bytes,
+    };
     // The option is a C int; more cannot be asked for.
-    let asked_bytes = want.min(i32::MAX as usize);
+    let asked_bytes = bytes.min(i32::MAX as usize);
     // Linux clamps silently (H38); other systems refuse what is too large, and then the old size
     // stays and is reported as clamped.
     let _ = direction.set(socket, asked_bytes);

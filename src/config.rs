@@ -152,7 +152,8 @@ impl PeerConfig {
         self
     }
 
-    /// Asks for a socket receive buffer of at least so many bytes, whatever `bs` is.
+    /// Sets the socket's receive buffer to so many bytes, more or fewer than the system's default,
+    /// whatever `bs` is.
     ///
     /// What was granted, and what would lift a limit, is in
     /// [`buf_report`](crate::BatchPeer::buf_report).
@@ -161,7 +162,7 @@ impl PeerConfig {
         self
     }
 
-    /// Asks for a socket send buffer of at least so many bytes, whatever `bs` is.
+    /// Sets the socket's send buffer, as [`recv_buf_bytes`](Self::recv_buf_bytes) does the other.
     pub fn send_buf_bytes(mut self, bytes: usize) -> Self {
         self.send_buf_bytes = Some(bytes);
         self

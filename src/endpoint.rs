@@ -9,7 +9,7 @@ use std::net::{SocketAddr, UdpSocket};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::buffers::{self, BufReport, Direction};
+use crate::buffers::{self, BufReport, Direction, Want};
 use crate::config::{self, PeerConfig};
 use crate::stats::{Counters, Stats};
 use crate::sys::socket as sys;
@@ -100,10 +100,11 @@ impl Endpoint {
         }
         socket.set_nonblocking(true)?;
         let socket = UdpSocket::from(socket);
-        let receive = self.recv_buf_bytes.unwrap_or(0).max(self.bs);
-        let send = self.send_buf_bytes.unwrap_or(0).max(self.bs);
-        let reports =
-            [buffers::raise(&socket, Direction::Receive, receive)?, buffers::raise(&socket, Direction::Send, send)?];
+        let want = |bytes: Option<usize>| bytes.map_or(Want::AtLeast(self.bs), Want::Exactly);
+        let reports = [
+            buffers::set(&socket, Direction::Receive, want(self.recv_buf_bytes))?,
+            buffers::set(&socket, Direction::Send, want(self.send_buf_bytes))?,
+        ];
         // Everything is set before the bind: the first datagram must find it so.
         self.set_metadata_options(&socket)?;
         socket2::SockRef::from(&socket).bind(&self.ha.into())?;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 use hio_udp::{MAX_DATAGRAM_SIZE, MAX_PAYLOAD_V4};
 
@@ -93,7 +94,7 @@ and left_behind; with --out, every delivered one is in written or not_written.";
 #[command(after_help = BLAST_EXAMPLES)]
 pub struct BlastOptions {
     /// Where to send.
-    #[arg(long, value_name = "ADDR:PORT", value_parser = host_port)]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = destination)]
     pub to: HostPort,
 
     /// Payload bytes of each datagram.
@@ -144,6 +145,13 @@ impl HostPort {
             .collect();
         let first = found.iter().find(|address| address.is_ipv4()).or(found.first());
         first.copied().ok_or_else(|| Failure::run(format!("'{host}' has no address; {hint}")))
+    }
+}
+
+fn destination(text: &str) -> Result<HostPort, String> {
+    match host_port(text)? {
+        HostPort { port: 0, .. } => Err("port 0 cannot be sent to; want a port from 1 to 65535".to_owned()),
+        destination => Ok(destination),
     }
 }
 
@@ -236,6 +244,9 @@ pub fn parse() -> Result<Option<Command>, Failure> {
             let _ = error.print();
             Ok(None)
         }
+        Err(error) if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            Err(Failure::Usage("no command given: want ingest or blast".to_owned()))
+        }
         Err(error) => Err(Failure::Usage(one_line(&error.render().to_string()))),
     }
 }
@@ -276,6 +287,7 @@ mod tests {
             ("hio-udp blast --to 127.0.0.1:1 --size 65508", vec!["'65508'", "from 24 to 65507"]),
             ("hio-udp blast --to 127.0.0.1:1 --rate fast", vec!["'fast'", "or max"]),
             ("hio-udp blast", vec!["--to"]),
+            ("hio-udp blast --to 127.0.0.1:0", vec!["'127.0.0.1:0'", "from 1 to 65535"]),
         ] {
             let message = usage_error(line);
             assert!(!message.contains('\n'), "{message:?}");

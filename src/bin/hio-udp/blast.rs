@@ -84,16 +84,18 @@ pub fn blast(options: &BlastOptions, to: SocketAddr, stop: &Stop) -> Result<(Bla
     let stop_at = options.duration.and_then(|duration| start.checked_add(duration));
     let (mut tried, mut first_error, mut turn) = (0, None, 0);
     let mut last_progress = start;
-    while !stop.asked() && stop_at.is_none_or(|at| Instant::now() < at) {
+    let is_over = |tried: u64| {
+        options.count.is_some_and(|count| tried >= count)
+            || stop_at.is_some_and(|at| Instant::now() >= at)
+            || stop.asked()
+    };
+    while !is_over(tried) {
         let left = options.count.map_or(u64::MAX, |count| count - tried);
         let due = match options.rate {
             Rate::Max => u64::MAX,
             Rate::PerSecond(rate) => wait_until_due(rate, tried, start),
         };
         let want = left.min(due).min(batch as u64) as usize;
-        if left == 0 {
-            break;
-        }
         let source = &mut sources[turn % options.sources];
         let settled = source.send(want, to, options.size, stop, &mut first_error);
         turn += 1;
@@ -132,7 +134,6 @@ impl Source {
             .bc(batch)
             .gram_size(1) // nothing is received or queued, so the rings can be small
             .exclusive(true)
-            .bcast(true)
             .reopen(true);
         let mut grams = vec![0; size * batch];
         grams.chunks_exact_mut(size).for_each(|gram| probe::prepare(gram, run, id));

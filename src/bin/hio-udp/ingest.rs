@@ -29,9 +29,7 @@ pub fn run(options: IngestOptions) -> Result<(), Failure> {
     let stop = Stop::on_signals().map_err(|error| Failure::run(format!("cannot catch signals: {error}")))?;
     let is_json = options.json;
     let ingest = Ingest::start(options, stop)?;
-    if !is_json {
-        eprintln!("receiving on {}; Ctrl-C stops", ingest.local);
-    }
+    eprintln!("receiving on {}; Ctrl-C stops", ingest.local);
     let (account, failure) = ingest.wait();
     account.print(is_json);
     failure.map_or(Ok(()), Err)

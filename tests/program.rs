@@ -1,0 +1,444 @@
+//! The built program, from outside: what it prints, stores, and how it ends.
+#![cfg(unix)]
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::{SocketAddr, UdpSocket};
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketOption;
+use pcap_file::pcapng::blocks::interface_statistics::InterfaceStatisticsOption;
+use pcap_file::pcapng::{Block, PcapNgReader};
+use serde_json::Value;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_hio-udp");
+
+/// A file that goes with the test.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        Self(std::env::temp_dir().join(format!("hio-udp-test-{}-{name}.pcapng", std::process::id())))
+    }
+
+    fn arg(&self) -> &str {
+        self.0.to_str().expect("a path in UTF-8")
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// A running `ingest --json`; killed if the test fails.
+struct Ingest {
+    child: Child,
+    addr: SocketAddr,
+    stderr: BufReader<std::process::ChildStderr>,
+}
+
+impl Ingest {
+    fn start(bind: &str, args: &[&str]) -> Self {
+        let mut command = Command::new(PROGRAM);
+        command.args(["ingest", "--json", "--bind", bind]).args(args);
+        Self::spawn(command)
+    }
+
+    /// Starts `command` and waits until it says where it receives.
+    fn spawn(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        let addr = loop {
+            line.clear();
+            assert_ne!(stderr.read_line(&mut line).unwrap(), 0, "ended before it received");
+            if let Some(rest) = line.strip_prefix("receiving on ") {
+                break rest.split(';').next().unwrap().parse().unwrap();
+            }
+        };
+        Self { child, addr, stderr }
+    }
+
+    fn signal(&self, name: &str) {
+        let status = Command::new("kill").args([format!("-{name}"), self.child.id().to_string()]).status().unwrap();
+        assert!(status.success());
+    }
+
+    /// Waits for its end: exit code, account, and what else it said.
+    fn end(mut self) -> (i32, Value, String) {
+        let mut said = String::new();
+        self.stderr.read_to_string(&mut said).unwrap();
+        let mut printed = String::new();
+        self.child.stdout.take().unwrap().read_to_string(&mut printed).unwrap();
+        let code = self.child.wait().unwrap().code().expect("ended by itself");
+        let account = serde_json::from_str(&printed).unwrap_or_else(|e| panic!("{e}: {printed:?}, said {said:?}"));
+        (code, account, said)
+    }
+
+    fn stop(self) -> (i32, Value, String) {
+        self.signal("TERM");
+        self.end()
+    }
+}
+
+impl Drop for Ingest {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+    }
+}
+
+fn run(args: &[&str]) -> Output {
+    Command::new(PROGRAM).args(args).output().unwrap()
+}
+
+fn blast(to: SocketAddr, args: &[&str]) -> Value {
+    let output = run(&[&["blast", "--json", "--to", &to.to_string()], args].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn number(value: &Value, name: &str) -> u64 {
+    value[name].as_u64().unwrap_or_else(|| panic!("no number {name} in {value}"))
+}
+
+/// One packet of a capture, as an independent reader sees it.
+#[derive(Debug)]
+struct Packet {
+    time: Duration,
+    original_len: usize,
+    /// Datagrams lost before it.
+    dropped: u64,
+    bytes: Vec<u8>,
+}
+
+impl Packet {
+    fn is_v4(&self) -> bool {
+        self.bytes[0] >> 4 == 4
+    }
+
+    fn headers(&self) -> usize {
+        if self.is_v4() { 28 } else { 48 }
+    }
+
+    fn port(&self, at: usize) -> u16 {
+        let udp = self.headers() - 8;
+        u16::from_be_bytes([self.bytes[udp + at], self.bytes[udp + at + 1]])
+    }
+
+    fn payload(&self) -> &[u8] {
+        &self.bytes[self.headers()..]
+    }
+}
+
+/// Reads a capture: its packets, and the drops its last statistics block tells.
+fn read_capture(file: &Scratch) -> (Vec<Packet>, Option<u64>) {
+    let mut reader = PcapNgReader::new(std::fs::File::open(&file.0).unwrap()).unwrap();
+    let (mut packets, mut dropped) = (Vec::new(), None);
+    while let Some(block) = reader.next_block() {
+        match block.expect("a whole block") {
+            Block::EnhancedPacket(packet) => packets.push(Packet {
+                time: packet.timestamp,
+                original_len: packet.original_len as usize,
+                dropped: packet
+                    .options
+                    .iter()
+                    .map(|option| if let EnhancedPacketOption::DropCount(n) = option { *n } else { 0 })
+                    .sum(),
+                bytes: packet.data.into_owned(),
+            }),
+            Block::InterfaceStatistics(statistics) => {
+                for option in statistics.options {
+                    if let InterfaceStatisticsOption::IsbOsDrop(count) = option {
+                        dropped = Some(count);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    (packets, dropped)
+}
+
+fn assert_adds_up(account: &Value, sent: u64) {
+    let sum = number(account, "delivered") + number(account, "kernel_dropped") + number(account, "left_behind");
+    assert_eq!(sum, sent, "{account}");
+}
+
+#[test]
+fn the_demo_accounts_for_every_datagram_and_its_file_holds_them() {
+    let output = run(&["ingest", "--demo", "--json"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let account: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let file = Scratch(account["file"].as_str().unwrap().into());
+    assert_adds_up(&account, number(&account, "sent"));
+    let (packets, _) = read_capture(&file);
+    assert!(number(&account, "written") > 10_000, "{account}");
+    assert_eq!(packets.len() as u64, number(&account, "written"));
+    assert_eq!(number(&account, "written"), number(&account, "delivered"));
+    let port = packets[0].port(2);
+    for pair in packets.windows(2) {
+        assert!(pair[0].time <= pair[1].time);
+        assert_eq!((pair[1].port(2), pair[1].payload().len(), pair[1].original_len), (port, 100, 128));
+    }
+    for name in ["gaps", "duplicates", "reordered", "malformed", "truncated", "not_written"] {
+        let expected = if name == "gaps" { number(&account, "kernel_dropped") } else { 0 };
+        assert!(number(&account, name) <= expected, "{name}: {account}");
+    }
+}
+
+#[test]
+fn a_stop_reads_out_and_writes_what_the_kernel_still_holds() {
+    let file = Scratch::new("stop");
+    let ingest = Ingest::start("127.0.0.1:0", &["--out", file.arg()]);
+    ingest.signal("STOP");
+    blast(ingest.addr, &["--count", "200", "--rate", "max"]);
+    ingest.signal("TERM");
+    ingest.signal("CONT");
+    let (code, account, _) = ingest.end();
+    assert_eq!((code, number(&account, "written"), number(&account, "sent_seen")), (0, 200, 200));
+    assert_eq!(read_capture(&file).0.len(), 200);
+    assert_adds_up(&account, 200);
+}
+
+#[test]
+fn sigint_ends_it_too_and_a_second_signal_ends_it_at_once() {
+    let ingest = Ingest::start("127.0.0.1:0", &[]);
+    ingest.signal("INT");
+    assert_eq!(ingest.end().0, 0);
+    let mut blaster = Command::new(PROGRAM)
+        .args(["blast", "--to", "127.0.0.1:9", "--rate", "1"])
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let pid = blaster.id().to_string();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    // The first signal may come before it is listened for; then that one ends it, which is fine too.
+    while blaster.try_wait().unwrap().is_none() {
+        assert!(Instant::now() < deadline);
+        let _ = Command::new("kill").args(["-INT", &pid]).stderr(Stdio::null()).status();
+    }
+}
+
+#[test]
+fn what_the_kernel_drops_is_counted_in_the_account_and_in_the_file() {
+    let file = Scratch::new("drops");
+    let ingest = Ingest::start("127.0.0.1:0", &["--out", file.arg(), "--rcvbuf", "4096"]);
+    ingest.signal("STOP");
+    let sent = number(&blast(ingest.addr, &["--count", "5000", "--rate", "max"]), "sent");
+    ingest.signal("CONT");
+    // One more, once there is room again: it carries the number of those lost before it.
+    let last = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let mut lasts = 0;
+    while read_capture_len(&file) == 0 {
+        assert!(Instant::now() < deadline);
+        last.send_to(b"last", ingest.addr).unwrap();
+        lasts += 1;
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let (_, account, _) = ingest.stop();
+    assert_adds_up(&account, sent + lasts);
+    assert!(number(&account, "kernel_dropped") > 0);
+    let (packets, dropped) = read_capture(&file);
+    assert_eq!(packets.len() as u64, number(&account, "written"));
+    assert_eq!(dropped, Some(number(&account, "kernel_dropped")));
+    if account["backend"] == "mmsg" {
+        assert_eq!(packets.iter().map(|p| p.dropped).sum::<u64>(), number(&account, "kernel_dropped"));
+    }
+}
+
+/// Number of packets in a capture that is still being written.
+fn read_capture_len(file: &Scratch) -> usize {
+    let Ok(reader) = std::fs::File::open(&file.0) else { return 0 };
+    let Ok(mut reader) = PcapNgReader::new(reader) else { return 0 };
+    let mut count = 0;
+    while let Some(Ok(block)) = reader.next_block() {
+        count += usize::from(matches!(block, Block::EnhancedPacket(_)));
+    }
+    count
+}
+
+#[test]
+fn every_kind_of_datagram_is_stored_as_it_came() {
+    let file = Scratch::new("kinds");
+    let ingest = Ingest::start("127.0.0.1:0", &["--out", file.arg(), "--gram-size", "1000"]);
+    let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let sizes = [0, 1, 2, 3, 999, 1000, 1001, 9001, 65_507];
+    for size in sizes {
+        sender.send_to(&vec![size as u8; size], ingest.addr).unwrap();
+    }
+    let to = ingest.addr;
+    let (code, account, _) = ingest.stop();
+    assert_eq!((code, number(&account, "written"), number(&account, "truncated")), (0, 9, 3));
+    assert_eq!(account["sent_seen"], Value::Null);
+    let (packets, _) = read_capture(&file);
+    for (packet, size) in packets.iter().zip(sizes) {
+        assert_eq!(packet.payload(), vec![size as u8; size.min(1000)], "{size}");
+        assert_eq!(packet.original_len, 28 + size);
+        assert_eq!((packet.port(0), packet.port(2)), (sender.local_addr().unwrap().port(), to.port()));
+        assert_eq!(packet.bytes[12..20], [127, 0, 0, 1, 127, 0, 0, 1]);
+    }
+}
+
+#[test]
+fn a_wildcard_ingest_takes_both_families_and_stores_true_destinations() {
+    let file = Scratch::new("wildcard");
+    let ingest = Ingest::start("[::]:0", &["--out", file.arg()]);
+    let port = ingest.addr.port();
+    UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"four", ("127.0.0.2", port)).unwrap();
+    UdpSocket::bind("[::1]:0").unwrap().send_to(b"six", ("::1", port)).unwrap();
+    let (_, account, _) = ingest.stop();
+    assert_eq!(number(&account, "written"), 2);
+    let (packets, _) = read_capture(&file);
+    let [four, six] = packets.as_slice() else { panic!("{packets:?}") };
+    if account["backend"] == "mmsg" {
+        assert_eq!(four.bytes[12..20], [127, 0, 0, 1, 127, 0, 0, 2]);
+        assert_eq!((six.payload(), six.bytes[23], six.bytes[39]), (&b"six"[..], 1, 1));
+    }
+    assert_eq!((six.is_v4(), six.payload()), (false, &b"six"[..]));
+    assert_eq!(four.payload(), b"four");
+}
+
+#[test]
+fn count_stops_exactly_and_what_was_read_beyond_is_left_behind() {
+    let file = Scratch::new("count");
+    let ingest = Ingest::start("127.0.0.1:0", &["--out", file.arg(), "--count", "150"]);
+    ingest.signal("STOP");
+    blast(ingest.addr, &["--count", "200", "--rate", "max"]);
+    ingest.signal("CONT");
+    let (code, account, _) = ingest.end();
+    assert_eq!((code, number(&account, "delivered"), number(&account, "left_behind")), (0, 150, 50));
+    assert_eq!(read_capture(&file).0.len(), 150);
+}
+
+#[test]
+fn gaps_duplicates_reordering_and_corruption_are_reported() {
+    let catcher = UdpSocket::bind("127.0.0.1:0").unwrap();
+    catcher.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    blast(catcher.local_addr().unwrap(), &["--count", "6", "--rate", "max", "--size", "40"]);
+    let probes: Vec<Vec<u8>> = (0..6)
+        .map(|_| {
+            let mut buffer = [0; 100];
+            let len = catcher.recv(&mut buffer).unwrap();
+            buffer[..len].to_vec()
+        })
+        .collect();
+    let ingest = Ingest::start("127.0.0.1:0", &[]);
+    let mut corrupt = probes[3].clone();
+    corrupt[30] ^= 1;
+    // 0, 2, 1 (late), 1 again, 3 damaged, 5: number 3 and 4 are missing.
+    for probe in [&probes[0], &probes[2], &probes[1], &probes[1], &corrupt, &probes[5]] {
+        catcher.send_to(probe, ingest.addr).unwrap();
+    }
+    let (_, account, _) = ingest.stop();
+    let found = ["sent_seen", "gaps", "duplicates", "reordered", "malformed", "delivered"].map(|n| number(&account, n));
+    assert_eq!(found, [6, 2, 1, 1, 1, 6]);
+}
+
+#[test]
+fn two_ingests_cannot_share_a_port() {
+    let first = Ingest::start("127.0.0.1:0", &[]);
+    let second = run(&["ingest", "--bind", &first.addr.to_string()]);
+    assert_eq!(second.status.code(), Some(1));
+    let said = String::from_utf8(second.stderr).unwrap();
+    assert!(said.contains(&first.addr.to_string()) && said.contains("another process"), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert_eq!(first.stop().0, 0);
+}
+
+#[test]
+fn bad_input_gets_one_line_and_the_right_exit_code() {
+    for (args, code, part) in [
+        (&["ingest", "--nonsense"][..], 2, "'--nonsense'"),
+        (&["ingest", "--bc", "0"], 2, "'0'"),
+        (&["ingest", "--bind", "127.0.0.1"], 2, "ADDR:PORT"),
+        (&["blast", "--to", "127.0.0.1:9", "--size", "65508"], 2, "'65508'"),
+        (&["frobnicate"], 2, "'frobnicate'"),
+        (&[], 2, "want ingest or blast"),
+        (&["ingest", "--bind", "no-such-host.invalid:5"], 1, "no-such-host.invalid"),
+        (&["ingest", "--bind", "203.0.113.5:0"], 1, "203.0.113.5"),
+        (
+            &["ingest", "--bind", "127.0.0.1:0", "--out", "/no/such/directory/x.pcapng"],
+            1,
+            "/no/such/directory/x.pcapng",
+        ),
+    ] {
+        let output = run(args);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {said}");
+        assert_eq!(said.lines().count(), 1, "{args:?}: {said}");
+        assert!(said.contains(part), "{args:?}: {said}");
+    }
+}
+
+#[test]
+fn help_has_examples() {
+    for args in [&["--help"][..], &["ingest", "--help"], &["blast", "--help"]] {
+        let output = run(args);
+        assert!(output.status.success());
+        assert!(String::from_utf8(output.stdout).unwrap().contains("Examples:"));
+    }
+}
+
+#[test]
+fn a_disk_that_fills_up_ends_it_and_the_file_keeps_whole_blocks() {
+    let file = Scratch::new("full");
+    // A limit on the size of files stands in for a full disk; ignoring its signal makes it an error.
+    let mut command = Command::new("sh");
+    command.args(["-c", "trap '' XFSZ; ulimit -f 200; exec \"$0\" \"$@\"", PROGRAM]);
+    command.args(["ingest", "--json", "--bind", "127.0.0.1:0", "--out", file.arg()]);
+    let ingest = Ingest::spawn(command);
+    let sent = number(&blast(ingest.addr, &["--count", "3000", "--rate", "100000", "--size", "200"]), "sent");
+    let (code, account, said) = ingest.end();
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains(file.arg()) && said.contains("first"), "{said}");
+    let (packets, _) = read_capture(&file);
+    assert!(!packets.is_empty());
+    assert_eq!(packets.len() as u64, number(&account, "written"));
+    let delivered = number(&account, "delivered");
+    assert_eq!(number(&account, "written") + number(&account, "not_written"), delivered);
+    assert!(delivered <= sent);
+    // Those in the file are the first that came, without a hole.
+    for (sequence, packet) in packets.iter().enumerate() {
+        assert_eq!(packet.payload()[16..24], (sequence as u64).to_be_bytes());
+    }
+}
+
+#[test]
+fn without_a_file_it_only_counts_with_few_system_calls() {
+    let ingest = Ingest::start("127.0.0.1:0", &[]);
+    ingest.signal("STOP");
+    let sent = number(&blast(ingest.addr, &["--count", "2000", "--rate", "max", "--sources", "5"]), "sent");
+    ingest.signal("CONT");
+    let (_, account, _) = ingest.stop();
+    assert_adds_up(&account, sent);
+    assert_eq!((number(&account, "written"), account.get("file")), (0, None));
+    assert_eq!(number(&account, "bytes"), 100 * number(&account, "delivered"));
+    if account["backend"] == "mmsg" {
+        assert!(number(&account, "syscalls") < 2000 / 12, "{account}");
+    }
+}
+
+#[test]
+fn blast_tells_what_failed_and_why() {
+    // A broadcast address, which an ordinary socket may not send to: nothing leaves the machine.
+    let output = run(&["blast", "--json", "--to", "127.255.255.255:9", "--count", "70", "--rate", "max"]);
+    assert_eq!(output.status.code(), Some(1));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((number(&report, "sent"), number(&report, "failed")), (0, 70));
+    assert_eq!(report["failed_by_errno"][0][1], 70);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("127.255.255.255:9") && said.contains("Permission denied"), "{said}");
+}
+
+#[test]
+fn blast_keeps_its_rate_and_its_count() {
+    let nobody = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let report = blast(nobody, &["--count", "500", "--rate", "2000"]);
+    assert_eq!((number(&report, "sent"), number(&report, "failed")), (500, 0));
+    let seconds = report["seconds"].as_f64().unwrap();
+    assert!(seconds >= 0.24, "500 at 2000 a second in {seconds} s");
+}
