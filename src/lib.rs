@@ -49,6 +49,11 @@
 //! `cli` (default) builds the program `hio-udp`; a library user sets `default-features = false`.
 //! Messages go through the `log` crate, never one per datagram.
 
+/// The README's example is compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 mod batch_peer;
 mod buffers;
 mod config;

@@ -1,0 +1,183 @@
+//! The rules of the house, held by a test: layers, unsafe code, SAFETY comments, and facts told once.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// Every file with this ending below `folder`, as paths from the root.
+fn files(folder: &str, ending: &str) -> Vec<String> {
+    let (mut found, mut folders) = (Vec::new(), vec![root().join(folder)]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path: PathBuf = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|e| e == ending) {
+                found.push(path.strip_prefix(root()).unwrap().to_str().unwrap().replace('\\', "/"));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+fn library_files() -> Vec<String> {
+    files("src", "rs").into_iter().filter(|path| !path.starts_with("src/bin/")).collect()
+}
+
+/// The code in front of a file's unit tests, without comments.
+fn code(path: &str) -> String {
+    let text = read(path);
+    let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+    let uncommented = code.lines().map(|line| line.split("//").next().unwrap());
+    uncommented.collect::<Vec<_>>().join("\n")
+}
+
+/// Layer of each file, from the table in ARCHITECTURE.md.
+fn layers() -> BTreeMap<String, u32> {
+    let table = read("docs/ARCHITECTURE.md");
+    let rows = table.lines().filter_map(|line| {
+        let mut cells = line.strip_prefix('|')?.split('|').map(str::trim);
+        let layer = cells.next()?.parse().ok()?;
+        Some((cells.next()?.trim_matches('`').to_owned(), layer))
+    });
+    rows.collect()
+}
+
+/// The file that `crate::name` leads to, if it is a module.
+fn module_file(name: &str) -> Option<String> {
+    let candidates = [format!("src/{name}.rs"), format!("src/{name}/mod.rs")];
+    candidates.into_iter().find(|path| root().join(path).exists())
+}
+
+#[test]
+fn every_file_uses_lower_layers_only() {
+    let layers = layers();
+    let is_test_only = |path: &String| path == "src/fault_tests.rs";
+    for path in library_files().into_iter().filter(|path| !is_test_only(path)) {
+        let layer = *layers.get(&path).unwrap_or_else(|| panic!("{path} has no row in docs/ARCHITECTURE.md"));
+        if path == "src/lib.rs" {
+            continue;
+        }
+        for rest in code(&path).split("crate::").skip(1) {
+            let name: String = rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+            // A name re-exported at the root, in a macro or a doc, is no use of a module.
+            let Some(used) = module_file(&name) else { continue };
+            if path.starts_with("src/sys/") {
+                panic!("{path} uses crate::{name}: sys uses nothing of the crate");
+            }
+            assert!(layers[&used] < layer, "{path} (layer {layer}) uses {used} (layer {})", layers[&used]);
+        }
+    }
+    for path in layers.keys() {
+        assert!(root().join(path).exists(), "docs/ARCHITECTURE.md names {path}, which is not there");
+    }
+}
+
+#[test]
+fn the_program_uses_the_public_api_only_and_every_file_of_it_is_on_the_map() {
+    let map = read("docs/ARCHITECTURE.md");
+    for path in files("src/bin/hio-udp", "rs") {
+        let name = path.rsplit('/').next().unwrap();
+        assert!(map.contains(&format!("`{name}`")), "{name} is not in docs/ARCHITECTURE.md");
+        assert!(!code(&path).contains("#[path"), "{path} reaches into the library");
+    }
+}
+
+/// Whether a line of code has the keyword `unsafe`, not as part of a longer word or a lint's name.
+fn has_unsafe(line: &str) -> bool {
+    line.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(|word| word == "unsafe")
+}
+
+#[test]
+fn unsafe_code_lives_in_sys_only_and_single_has_none() {
+    for path in files("src", "rs") {
+        let is_allowed = path.starts_with("src/sys/") && path != "src/sys/single.rs";
+        for (number, line) in code(&path).lines().enumerate() {
+            assert!(is_allowed || !has_unsafe(line), "{path}:{}: {line}", number + 1);
+        }
+    }
+}
+
+#[test]
+fn every_unsafe_block_has_a_safety_comment_right_above_it() {
+    let mut blocks = 0;
+    for path in files("src/sys", "rs") {
+        let text = read(&path);
+        let lines: Vec<&str> = text.lines().collect();
+        for (number, line) in lines.iter().enumerate() {
+            if !has_unsafe(line.split("//").next().unwrap()) {
+                continue;
+            }
+            blocks += 1;
+            // The statement may have begun a few lines above; the comment stands over that.
+            let above = lines[..number].iter().rev().take(12).map(|line| line.trim());
+            let is_explained = above.take_while(|line| !line.is_empty()).any(|line| line.starts_with("// SAFETY:"));
+            assert!(is_explained, "{path}:{}: no SAFETY comment: {}", number + 1, line.trim());
+        }
+    }
+    assert!(blocks > 10, "the search finds nothing any more");
+}
+
+#[test]
+fn nothing_is_left_open_in_the_code() {
+    // Written in two parts, so that this file does not find itself.
+    let marks = [
+        concat!("to", "do!("),
+        concat!("un", "implemented!("),
+        concat!("db", "g!("),
+        concat!("FIX", "ME"),
+        concat!("TO", "DO"),
+        concat!("XX", "X"),
+        concat!("#[ig", "nore"),
+    ];
+    for folder in ["src", "tests", "examples", "benches", "fuzz/fuzz_targets"] {
+        for path in files(folder, "rs").into_iter().filter(|path| !path.contains("/target/")) {
+            let text = read(&path);
+            for mark in marks {
+                assert!(!text.contains(mark), "{path} has {mark}");
+            }
+        }
+    }
+}
+
+#[test]
+fn files_are_short_enough_to_read() {
+    for path in files("src", "rs") {
+        let lines = code(&path).lines().count();
+        assert!(lines <= 500, "{path} has {lines} lines before its tests");
+    }
+}
+
+#[test]
+fn the_oldest_rust_is_told_once() {
+    let manifest = read("Cargo.toml");
+    let msrv = manifest.lines().find_map(|line| line.strip_prefix("rust-version = ")).expect("told in Cargo.toml");
+    let msrv = msrv.trim_matches('"');
+    for path in ["README.md", "CHANGELOG.md", "docs/ARCHITECTURE.md", "docs/DESIGN.md", "src/lib.rs"] {
+        assert!(!read(path).contains(msrv), "{path} tells the oldest Rust again");
+    }
+}
+
+#[test]
+fn tests_bind_no_fixed_port_and_sleep_only_in_loops_with_a_deadline() {
+    for path in files("tests", "rs").into_iter().filter(|path| path != "tests/tidy.rs") {
+        let text = read(&path);
+        let lines: Vec<&str> = text.lines().collect();
+        for (number, line) in lines.iter().enumerate() {
+            let around = lines[number.saturating_sub(15)..(number + 5).min(lines.len())].join("\n");
+            if line.contains("sleep(") {
+                let is_bounded = around.contains("deadline") || around.contains("while ") || around.contains("loop {");
+                assert!(is_bounded, "{path}:{}: a bare sleep: {}", number + 1, line.trim());
+            }
+        }
+    }
+}
