@@ -58,6 +58,8 @@ mod batch_peer;
 mod buffers;
 mod config;
 mod endpoint;
+#[cfg(test)]
+mod fault_tests;
 mod gram;
 mod peer;
 mod policy;

@@ -1,0 +1,800 @@
+//! Every arm of the errno policy, with a kernel that fails on demand: see `sys/fault.rs`.
+//!
+//! Each test also holds the counters to it: what was given is sent, failed or still pending, and
+//! every system call is counted.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::sync::Once;
+use std::time::{Duration, Instant};
+
+use libc::{
+    EACCES, EAFNOSUPPORT, EAGAIN, EBADF, ECONNREFUSED, EFAULT, EHOSTUNREACH, EINTR, EINVAL, EIO, EMSGSIZE, ENETDOWN,
+    ENETUNREACH, ENOBUFS, ENOMEM, ENOTSOCK, EPERM, EPIPE, EWOULDBLOCK,
+};
+
+use crate::policy::INTERRUPTIONS_MAX;
+use crate::sys::BACKEND;
+use crate::sys::fault::{self, Call, Fault};
+use crate::{BatchPeer, Direction, Full, Peer, PeerConfig, RecvRing, SendReport, Stats, Stopped, Transport};
+
+/// ERESTARTSYS: an errno that should never leave the kernel, but does.
+const ERESTARTSYS: i32 = 512;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The faults of one test; those that did not fire go with it, for tests may share a thread.
+struct Faults;
+
+impl Faults {
+    fn new() -> Self {
+        fault::clear();
+        Self
+    }
+
+    fn inject(&self, call: Call, after: usize, times: usize, fault: Fault) {
+        fault::inject(call, after, times, fault);
+    }
+
+    fn errno(&self, call: Call, times: usize, errno: i32) {
+        self.inject(call, 0, times, Fault::Errno(errno));
+    }
+
+    /// Makes gram `at` of the next batch fail, as a kernel with that error would: `sendmmsg` gives a
+    /// short count first, `sendto` fails at once.
+    fn errno_at_gram(&self, at: usize, errno: i32) {
+        if BACKEND == "mmsg" {
+            if at > 0 {
+                self.inject(Call::Send, 0, 1, Fault::Short(at));
+            }
+            self.errno(Call::Send, 1, errno);
+        } else {
+            self.inject(Call::Send, at, 1, Fault::Errno(errno));
+        }
+    }
+
+    /// Makes the receive call fail that would bring gram `at` of those queued.
+    fn receive_errno_behind(&self, at: usize, errno: i32) {
+        if BACKEND == "mmsg" {
+            self.inject(Call::Recv, 0, 1, Fault::Short(at));
+            self.errno(Call::Recv, 1, errno);
+        } else {
+            self.inject(Call::Recv, at, 1, Fault::Errno(errno));
+        }
+    }
+}
+
+impl Drop for Faults {
+    fn drop(&mut self) {
+        fault::clear();
+    }
+}
+
+/// A number of system calls that depends on the backend.
+fn calls(mmsg: u64, single: u64) -> u64 {
+    if BACKEND == "mmsg" { mmsg } else { single }
+}
+
+fn config() -> PeerConfig {
+    PeerConfig::new().ha(("127.0.0.1", 0)).exclusive(true).bs(0).bc(8).gram_size(64).reopen(true)
+}
+
+fn open<T: Transport>() -> T {
+    T::new(config()).unwrap()
+}
+
+/// Waits for the next datagram, of a peer that no fault is planned for.
+fn receive_one<T: Transport>(peer: &mut T) -> Vec<u8> {
+    let start = Instant::now();
+    loop {
+        if let (data, Some(_)) = peer.receive().unwrap() {
+            return data.to_vec();
+        }
+        assert!(start.elapsed() < PATIENCE, "nothing came");
+        std::thread::yield_now();
+    }
+}
+
+fn assert_nothing_left<T: Transport>(peer: &mut T) {
+    assert_eq!(peer.receive().unwrap(), (&b""[..], None));
+}
+
+/// Holds a peer's counters to `expected`, and its failures by errno to `failures`.
+#[track_caller]
+fn assert_stats<T: Transport>(peer: &T, expected: Stats, failures: &[(i32, u64)]) {
+    let stats = peer.stats();
+    let send_failed_by_errno = stats.send_failed_by_errno;
+    assert_eq!(send_failed_by_errno.iter().collect::<Vec<_>>(), failures);
+    assert_eq!(stats.send_failed, failures.iter().map(|(_, times)| times).sum::<u64>() + send_failed_by_errno.others());
+    assert_eq!(stats, Stats { backend: BACKEND, send_failed_by_errno, ..expected });
+}
+
+/// A report's parts: sent, bytes, pending, index and errno of the failure, why it stopped.
+fn parts(report: &SendReport) -> (usize, usize, usize, Option<(usize, i32)>, Stopped) {
+    let failure = report.first_error.as_ref().map(|(index, error)| (*index, error.raw_os_error().unwrap_or(0)));
+    (report.sent, report.bytes, report.pending, failure, report.stopped)
+}
+
+fn numbered(count: u8) -> Vec<[u8; 2]> {
+    (0..count).map(|i| [b'#', i]).collect()
+}
+
+fn to<'a>(grams: &'a [[u8; 2]], dst: SocketAddr) -> impl Iterator<Item = (&'a [u8], SocketAddr)> {
+    grams.iter().map(move |gram| (&gram[..], dst))
+}
+
+thread_local! {
+    static LOGGED: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+struct Log;
+
+impl log::Log for Log {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        LOGGED.with_borrow_mut(|lines| lines.push(format!("{} {}", record.level(), record.args())));
+    }
+
+    fn flush(&self) {}
+}
+
+/// What `body` logged on this thread.
+fn logged_by(body: impl FnOnce()) -> Vec<String> {
+    static INSTALL: Once = Once::new();
+    INSTALL.call_once(|| {
+        log::set_logger(&Log).unwrap();
+        log::set_max_level(log::LevelFilter::Info);
+    });
+    LOGGED.take();
+    body();
+    LOGGED.take()
+}
+
+/// A stand-in for "any other errno", for both ways.
+const OTHERS: [i32; 14] = [
+    EACCES,
+    EAFNOSUPPORT,
+    EBADF,
+    ECONNREFUSED,
+    EFAULT,
+    EHOSTUNREACH,
+    EINVAL,
+    EIO,
+    EMSGSIZE,
+    ENETDOWN,
+    ENETUNREACH,
+    ENOTSOCK,
+    EPERM,
+    EPIPE,
+];
+
+fn receive_errnos<T: Transport>() {
+    let faults = Faults::new();
+    let (mut from, mut peer): (T, T) = (open(), open());
+    from.send(b"kept", peer.ha()).unwrap();
+
+    for errno in [EAGAIN, EWOULDBLOCK] {
+        faults.errno(Call::Recv, 1, errno);
+        let logged = logged_by(|| assert_eq!(peer.receive().unwrap(), (&b""[..], None), "{errno}"));
+        assert!(logged.is_empty(), "{logged:?}");
+    }
+    // Unlike in a send, "no buffer" is no "later" here.
+    let raised = [&OTHERS[..], &[ENOBUFS, ENOMEM]].concat();
+    for errno in &raised {
+        faults.errno(Call::Recv, 1, *errno);
+        let logged = logged_by(|| assert_eq!(peer.receive().unwrap_err().raw_os_error(), Some(*errno)));
+        assert!(
+            matches!(&logged[..], [line] if line.starts_with("ERROR Error receive on UDP 127.0.0.1")),
+            "{logged:?}"
+        );
+    }
+    assert_eq!(receive_one(&mut peer), b"kept");
+    assert_nothing_left(&mut peer);
+
+    let failed = 2 + raised.len() as u64;
+    let peer_calls = failed + 2;
+    // The single backend asks once more behind the datagram, to fill its ring.
+    let expected = Stats {
+        recv_calls: if peer.bc().is_some() && is_batch::<T>() { failed + calls(2, 3) } else { peer_calls },
+        empty_wakeups: failed + 1,
+        grams_received: 1,
+        bytes_received: 4,
+        ..Stats::default()
+    };
+    assert_stats(&peer, expected, &[]);
+    assert_stats(&from, Stats { send_calls: 1, grams_sent: 1, bytes_sent: 4, ..Stats::default() }, &[]);
+}
+
+fn is_batch<T: Transport>() -> bool {
+    std::any::type_name::<T>() == std::any::type_name::<BatchPeer>()
+}
+
+#[test]
+fn h096_receive_errnos() {
+    receive_errnos::<Peer>();
+    receive_errnos::<BatchPeer>();
+}
+
+#[test]
+fn h096_a_fill_meets_the_same_errnos() {
+    let faults = Faults::new();
+    let mut peer: BatchPeer = open();
+    let me = peer.ha();
+    peer.send(b"kept", me).unwrap();
+    let mut ring = RecvRing::new(4, 64).unwrap();
+    for errno in OTHERS {
+        faults.errno(Call::Recv, 3, errno);
+        assert_eq!(peer.fill().unwrap_err().raw_os_error(), Some(errno));
+        assert_eq!(peer.fill_into(&mut ring).unwrap_err().raw_os_error(), Some(errno));
+        assert_eq!(peer.fill_wait(PATIENCE).unwrap_err().raw_os_error(), Some(errno));
+    }
+    faults.errno(Call::Recv, 1, EAGAIN);
+    assert!(peer.fill().unwrap().is_empty());
+    assert_eq!(peer.fill_wait(PATIENCE).unwrap().map(|gram| gram.data).collect::<Vec<_>>(), [b"kept"]);
+    assert_eq!(peer.stats().empty_wakeups, OTHERS.len() as u64 * 3 + 1);
+}
+
+fn interrupted_receive<T: Transport>(errno: i32) {
+    let faults = Faults::new();
+    let (mut from, mut peer): (T, T) = (open(), open());
+    from.send(b"one", peer.ha()).unwrap();
+    faults.errno(Call::Recv, INTERRUPTIONS_MAX - 1, errno);
+    assert_eq!(peer.receive().unwrap(), (&b"one"[..], Some(from.ha())));
+
+    let expected = Stats {
+        recv_calls: INTERRUPTIONS_MAX as u64 + if is_batch::<T>() { calls(0, 1) } else { 0 },
+        empty_wakeups: INTERRUPTIONS_MAX as u64 - 1,
+        grams_received: 1,
+        bytes_received: 3,
+        ..Stats::default()
+    };
+    assert_stats(&peer, expected, &[]);
+}
+
+#[test]
+fn h097_an_interrupted_receive_is_made_again() {
+    interrupted_receive::<Peer>(EINTR);
+    interrupted_receive::<BatchPeer>(EINTR);
+}
+
+fn receive_storm<T: Transport>() {
+    let faults = Faults::new();
+    let (mut from, mut peer): (T, T) = (open(), open());
+    from.send(b"one", peer.ha()).unwrap();
+    faults.errno(Call::Recv, usize::MAX, EINTR);
+    for _ in 0..3 {
+        assert_eq!(peer.receive().unwrap(), (&b""[..], None), "a storm counts as nothing yet");
+    }
+    let asked = 3 * INTERRUPTIONS_MAX as u64;
+    assert_stats(&peer, Stats { recv_calls: asked, empty_wakeups: asked, ..Stats::default() }, &[]);
+    fault::clear();
+    assert_eq!(receive_one(&mut peer), b"one");
+    assert_nothing_left(&mut peer);
+}
+
+#[test]
+fn h097_a_storm_of_interruptions_ends_and_loses_nothing() {
+    receive_storm::<Peer>();
+    receive_storm::<BatchPeer>();
+}
+
+fn send_later<T: Transport>() {
+    let faults = Faults::new();
+    let (mut from, mut peer): (T, T) = (open(), open());
+    let logged = logged_by(|| {
+        for errno in [EAGAIN, EWOULDBLOCK, ENOBUFS, ENOMEM] {
+            faults.errno(Call::Send, 1, errno);
+            assert_eq!(from.send(b"later", peer.ha()).unwrap(), 0, "{errno}");
+        }
+        assert_eq!(from.send(b"later", peer.ha()).unwrap(), 5, "the same data goes, later");
+    });
+    assert!(logged.is_empty(), "{logged:?}");
+    let expected = Stats {
+        send_calls: 5,
+        send_would_block: 2,
+        send_no_buffers: 2,
+        grams_sent: 1,
+        bytes_sent: 5,
+        ..Stats::default()
+    };
+    assert_stats(&from, expected, &[]);
+    assert_eq!(receive_one(&mut peer), b"later");
+    assert_nothing_left(&mut peer);
+}
+
+#[test]
+fn h101_four_errnos_mean_later() {
+    send_later::<Peer>();
+    send_later::<BatchPeer>();
+}
+
+#[test]
+fn h101_the_same_four_leave_a_batch_whole() {
+    let faults = Faults::new();
+    let (mut from, mut peer): (BatchPeer, BatchPeer) = (open(), open());
+    let dst = peer.ha();
+    let grams = numbered(5);
+    for (errno, stopped) in [
+        (EAGAIN, Stopped::WouldBlock),
+        (EWOULDBLOCK, Stopped::WouldBlock),
+        (ENOBUFS, Stopped::NoBuffers),
+        (ENOMEM, Stopped::NoBuffers),
+    ] {
+        faults.errno_at_gram(0, errno);
+        assert_eq!(parts(&from.send_batch(to(&grams, dst))), (0, 0, 5, None, stopped), "{errno}");
+        faults.errno_at_gram(2, errno);
+        let report = from.send_batch(to(&grams, dst));
+        assert_eq!(parts(&report), (2, 4, 3, None, stopped), "{errno}");
+        let rest = from.send_batch(to(&grams, dst).skip(report.settled()));
+        assert_eq!(parts(&rest), (3, 6, 0, None, Stopped::Done), "{errno}");
+        for gram in &grams {
+            assert_eq!(receive_one(&mut peer), gram);
+        }
+    }
+    assert_nothing_left(&mut peer);
+    let expected = Stats {
+        send_calls: 4 * calls(1 + 2 + 1, 1 + 3 + 3),
+        send_would_block: 4,
+        send_no_buffers: 4,
+        grams_sent: 20,
+        bytes_sent: 40,
+        ..Stats::default()
+    };
+    assert_stats(&from, expected, &[]);
+}
+
+fn send_errors<T: Transport>() {
+    let faults = Faults::new();
+    let (mut from, mut peer): (T, T) = (open(), open());
+    for errno in OTHERS {
+        faults.errno(Call::Send, 1, errno);
+        let logged = logged_by(|| {
+            assert_eq!(from.send(b"bad", peer.ha()).unwrap_err().raw_os_error(), Some(errno));
+        });
+        assert!(matches!(&logged[..], [line] if line.starts_with("ERROR Error send UDP from 127.0.0.1")), "{logged:?}");
+        assert_eq!(from.send(b"good", peer.ha()).unwrap(), 4, "an error belongs to one call only");
+        assert_eq!(receive_one(&mut peer), b"good");
+    }
+    assert_nothing_left(&mut peer);
+    let each = OTHERS.len() as u64;
+    let expected =
+        Stats { send_calls: 2 * each, grams_sent: each, bytes_sent: 4 * each, send_failed: each, ..Stats::default() };
+    assert_stats(&from, expected, &OTHERS.map(|errno| (errno, 1)));
+}
+
+#[test]
+fn h106_every_other_errno_is_the_error_of_that_call() {
+    send_errors::<Peer>();
+    send_errors::<BatchPeer>();
+}
+
+#[test]
+fn h106_a_failure_that_repeats_is_logged_more_and_more_rarely() {
+    let faults = Faults::new();
+    let mut peer: Peer = open();
+    let me = peer.ha();
+    faults.errno(Call::Send, 100, EPERM);
+    let logged = logged_by(|| (0..100).for_each(|_| assert!(peer.send(b"x", me).is_err())));
+    assert_eq!(logged.len(), 7, "1, 2, 4, 8, 16, 32, 64: {logged:?}");
+    let expected = Stats { send_calls: 100, send_failed: 100, ..Stats::default() };
+    assert_stats(&peer, expected, &[(EPERM, 100)]);
+}
+
+#[test]
+fn h106_an_error_at_any_place_of_a_batch_is_named() {
+    let faults = Faults::new();
+    let grams = numbered(7);
+    for errno in OTHERS {
+        for at in 0..grams.len() {
+            let (mut from, mut peer): (BatchPeer, BatchPeer) = (open(), open());
+            let dst = peer.ha();
+            faults.errno_at_gram(at, errno);
+            let report = from.send_batch(to(&grams, dst));
+            let behind = grams.len() - at - 1;
+            assert_eq!(parts(&report), (at, 2 * at, behind, Some((at, errno)), Stopped::Failed), "{errno} at {at}");
+            let rest = from.send_batch(to(&grams, dst).skip(report.settled()));
+            assert_eq!(parts(&rest), (behind, 2 * behind, 0, None, Stopped::Done), "{errno} at {at}");
+
+            for (_, gram) in grams.iter().enumerate().filter(|(i, _)| *i != at) {
+                assert_eq!(receive_one(&mut peer), gram, "{errno} at {at}");
+            }
+            assert_nothing_left(&mut peer);
+            let first_calls = calls(1 + u64::from(at > 0), at as u64 + 1);
+            let expected = Stats {
+                send_calls: first_calls + calls(u64::from(behind > 0), behind as u64),
+                grams_sent: 6,
+                bytes_sent: 12,
+                send_failed: 1,
+                ..Stats::default()
+            };
+            assert_stats(&from, expected, &[(errno, 1)]);
+        }
+    }
+}
+
+#[test]
+fn h106_errors_one_behind_the_other_each_cost_one_gram() {
+    let faults = Faults::new();
+    let (mut from, mut peer): (BatchPeer, BatchPeer) = (open(), open());
+    let dst = peer.ha();
+    for gram in &numbered(6) {
+        from.queue(gram, dst).unwrap();
+    }
+    faults.errno_at_gram(2, EPERM);
+    assert_eq!(parts(&from.flush()), (2, 4, 3, Some((2, EPERM)), Stopped::Failed));
+    faults.errno_at_gram(0, EMSGSIZE);
+    assert_eq!(parts(&from.flush()), (0, 0, 2, Some((0, EMSGSIZE)), Stopped::Failed));
+    faults.errno_at_gram(1, EPERM);
+    assert_eq!(parts(&from.flush()), (1, 2, 0, Some((1, EPERM)), Stopped::Failed));
+    assert_eq!(parts(&from.flush()), (0, 0, 0, None, Stopped::Done));
+    assert_eq!(from.queued(), 0);
+    for i in [0, 1, 4] {
+        assert_eq!(receive_one(&mut peer), [b'#', i]);
+    }
+    assert_nothing_left(&mut peer);
+    let expected = Stats { send_calls: calls(5, 6), grams_sent: 3, bytes_sent: 6, send_failed: 3, ..Stats::default() };
+    assert_stats(&from, expected, &[(EPERM, 2), (EMSGSIZE, 1)]);
+}
+
+#[test]
+fn h196_would_block_part_way_keeps_the_rest() {
+    let faults = Faults::new();
+    let (mut from, mut peer): (BatchPeer, BatchPeer) = (open(), open());
+    let dst = peer.ha();
+    for gram in &numbered(8) {
+        from.queue(gram, dst).unwrap();
+    }
+    assert_eq!(from.queue(b"x", dst), Err(Full::Ring));
+
+    faults.errno_at_gram(5, EAGAIN);
+    assert_eq!(parts(&from.flush()), (5, 10, 3, None, Stopped::WouldBlock));
+    assert_eq!(from.queued(), 3);
+    // The queued three go before anything newer, so as long as they cannot, nothing can.
+    faults.errno(Call::Send, 2, EAGAIN);
+    assert_eq!(from.send(b"newer", dst).unwrap(), 0);
+    assert_eq!(parts(&from.send_batch([(&b"newer"[..], dst)])), (0, 0, 1, None, Stopped::WouldBlock));
+    assert_eq!(from.queued(), 3);
+    // The ring wraps round: five places are free again.
+    for i in 8..13 {
+        from.queue(&[b'#', i], dst).unwrap();
+    }
+    assert_eq!(from.queue(b"x", dst), Err(Full::Ring));
+    assert_eq!(from.send(b"newer", dst).unwrap(), 5);
+
+    for gram in &numbered(13) {
+        assert_eq!(receive_one(&mut peer), gram);
+    }
+    assert_eq!(receive_one(&mut peer), b"newer");
+    assert_nothing_left(&mut peer);
+    let expected = Stats {
+        send_calls: calls(2 + 2 + 1 + 1, 6 + 2 + 8 + 1),
+        send_would_block: 3,
+        grams_sent: 14,
+        bytes_sent: 31,
+        ..Stats::default()
+    };
+    assert_stats(&from, expected, &[]);
+}
+
+#[test]
+fn h103_no_buffers_that_never_clears_spins_nowhere() {
+    let faults = Faults::new();
+    let (mut from, mut peer): (BatchPeer, BatchPeer) = (open(), open());
+    let dst = peer.ha();
+    from.queue(b"#0", dst).unwrap();
+    from.queue(b"#1", dst).unwrap();
+    faults.errno(Call::Send, usize::MAX, ENOBUFS);
+    for _ in 0..10 {
+        assert_eq!(from.send(b"newer", dst).unwrap(), 0);
+        assert_eq!(parts(&from.flush()), (0, 0, 2, None, Stopped::NoBuffers));
+        let report = from.send_batch([(&b"newer"[..], dst), (b"newest", dst)]);
+        assert_eq!(parts(&report), (0, 0, 2, None, Stopped::NoBuffers), "not would-block: it may be writable");
+    }
+    assert_stats(&from, Stats { send_calls: 30, send_no_buffers: 30, ..Stats::default() }, &[]);
+    fault::clear();
+    assert_eq!(parts(&from.flush()), (2, 4, 0, None, Stopped::Done));
+    assert_eq!((receive_one(&mut peer), receive_one(&mut peer)), (b"#0".to_vec(), b"#1".to_vec()));
+    assert_nothing_left(&mut peer);
+}
+
+#[test]
+fn a_queued_gram_that_fails_in_passing_is_reported_by_the_next_flush() {
+    let faults = Faults::new();
+    let (mut from, mut peer): (BatchPeer, BatchPeer) = (open(), open());
+    let dst = peer.ha();
+    for gram in &numbered(4) {
+        from.queue(gram, dst).unwrap();
+    }
+    faults.errno_at_gram(2, EPERM);
+    assert_eq!(from.send(b"newer", dst).unwrap(), 5);
+    from.queue(b"#4", dst).unwrap();
+    // The report of a failure only: nothing was sent by this call, so the failed one is its first.
+    assert_eq!(parts(&from.flush()), (0, 0, 1, Some((0, EPERM)), Stopped::Failed));
+    assert_eq!(parts(&from.flush()), (1, 2, 0, None, Stopped::Done));
+    for expected in [&b"#\0"[..], b"#\x01", b"#\x03", b"newer", b"#4"] {
+        assert_eq!(receive_one(&mut peer), expected);
+    }
+    assert_nothing_left(&mut peer);
+    let expected = Stats {
+        send_calls: calls(2 + 1 + 1 + 1, 3 + 1 + 1 + 1),
+        grams_sent: 5,
+        bytes_sent: 13,
+        send_failed: 1,
+        ..Stats::default()
+    };
+    assert_stats(&from, expected, &[(EPERM, 1)]);
+}
+
+fn interrupted_send<T: Transport>() {
+    let faults = Faults::new();
+    let (mut from, mut peer): (T, T) = (open(), open());
+    faults.errno(Call::Send, INTERRUPTIONS_MAX - 1, EINTR);
+    assert_eq!(from.send(b"one", peer.ha()).unwrap(), 3);
+    faults.errno(Call::Send, INTERRUPTIONS_MAX, EINTR);
+    assert_eq!(from.send(b"two", peer.ha()).unwrap(), 0, "a storm counts as would-block");
+    let expected = Stats { send_calls: 2 * INTERRUPTIONS_MAX as u64, grams_sent: 1, bytes_sent: 3, ..Stats::default() };
+    assert_stats(&from, expected, &[]);
+    assert_eq!(receive_one(&mut peer), b"one");
+    assert_nothing_left(&mut peer);
+}
+
+#[test]
+fn an_interrupted_send_is_made_again_and_a_storm_ends() {
+    interrupted_send::<Peer>();
+    interrupted_send::<BatchPeer>();
+}
+
+#[test]
+fn an_interrupted_batch_goes_on_where_it_was() {
+    let faults = Faults::new();
+    let (mut from, mut peer): (BatchPeer, BatchPeer) = (open(), open());
+    let (dst, grams) = (peer.ha(), numbered(5));
+    faults.errno_at_gram(3, EINTR);
+    assert_eq!(parts(&from.send_batch(to(&grams, dst))), (5, 10, 0, None, Stopped::Done));
+    // 3, interrupted, 1 alone, the rest; or one by one.
+    let mut expected = Stats { send_calls: calls(4, 6), grams_sent: 5, bytes_sent: 10, ..Stats::default() };
+    assert_stats(&from, expected, &[]);
+
+    faults.errno(Call::Send, usize::MAX, EINTR);
+    assert_eq!(parts(&from.send_batch(to(&grams, dst))), (0, 0, 5, None, Stopped::WouldBlock));
+    expected.send_calls += INTERRUPTIONS_MAX as u64 + 1;
+    assert_stats(&from, expected, &[]);
+    fault::clear();
+    for gram in &grams {
+        assert_eq!(receive_one(&mut peer), gram);
+    }
+    assert_nothing_left(&mut peer);
+}
+
+#[test]
+#[cfg(not(force_single))]
+fn t06_a_short_count_without_a_cause_loses_nothing() {
+    let faults = Faults::new();
+    for short in 0..6 {
+        let (mut from, mut peer): (BatchPeer, BatchPeer) = (open(), open());
+        let (dst, grams) = (peer.ha(), numbered(6));
+        faults.inject(Call::Send, 0, 1, Fault::Short(short));
+        assert_eq!(parts(&from.send_batch(to(&grams, dst))), (6, 12, 0, None, Stopped::Done), "{short}");
+        // The short one, the next gram alone, and the rest if there is one.
+        let send_calls = 2 + u64::from(short < 5);
+        assert_stats(&from, Stats { send_calls, grams_sent: 6, bytes_sent: 12, ..Stats::default() }, &[]);
+        for gram in &grams {
+            assert_eq!(receive_one(&mut peer), gram);
+        }
+        assert_nothing_left(&mut peer);
+    }
+}
+
+#[test]
+#[cfg(not(force_single))]
+fn t06_a_kernel_that_takes_nothing_and_says_nothing_is_left_in_peace() {
+    let faults = Faults::new();
+    let (mut from, mut peer): (BatchPeer, BatchPeer) = (open(), open());
+    let (dst, grams) = (peer.ha(), numbered(4));
+    faults.inject(Call::Send, 0, usize::MAX, Fault::Short(0));
+    assert_eq!(parts(&from.send_batch(to(&grams, dst))), (0, 0, 4, None, Stopped::WouldBlock));
+    assert_stats(&from, Stats { send_calls: INTERRUPTIONS_MAX as u64, ..Stats::default() }, &[]);
+    assert_nothing_left(&mut peer);
+}
+
+#[test]
+#[cfg(not(force_single))]
+fn t07_an_error_of_the_socket_that_hides_behind_short_counts_comes_out() {
+    let faults = Faults::new();
+    let (mut from, mut peer): (BatchPeer, BatchPeer) = (open(), open());
+    let (dst, grams) = (peer.ha(), numbered(5));
+    // As on a connected socket whose peer is gone: each call sends one, and the next one meets the error.
+    faults.inject(Call::Send, 0, 1, Fault::Short(1));
+    faults.inject(Call::Send, 1, 1, Fault::Errno(ECONNREFUSED));
+    let report = from.send_batch(to(&grams, dst));
+    assert_eq!(parts(&report), (2, 4, 2, Some((2, ECONNREFUSED)), Stopped::Failed));
+    let expected = Stats { send_calls: 3, grams_sent: 2, bytes_sent: 4, send_failed: 1, ..Stats::default() };
+    assert_stats(&from, expected, &[(ECONNREFUSED, 1)]);
+    assert_eq!((receive_one(&mut peer), receive_one(&mut peer)), (b"#\0".to_vec(), b"#\x01".to_vec()));
+    assert_nothing_left(&mut peer);
+}
+
+#[test]
+fn h199_an_error_behind_data_comes_after_it() {
+    let faults = Faults::new();
+    let (mut from, mut peer): (BatchPeer, BatchPeer) = (open(), open());
+    let (dst, grams) = (peer.ha(), numbered(4));
+    let mut received = Stats::default();
+    for take in ["receive", "fill", "fill_wait", "fill_into"] {
+        assert_eq!(from.send_batch(to(&grams, dst)).sent, 4);
+        faults.receive_errno_behind(2, ECONNREFUSED);
+        let mut ring = RecvRing::new(8, 64).unwrap();
+        let first: Vec<Vec<u8>> = match take {
+            "receive" => (0..2).map(|_| peer.receive().unwrap().0.to_vec()).collect(),
+            "fill" => peer.fill().unwrap().map(|gram| gram.data.to_vec()).collect(),
+            "fill_wait" => peer.fill_wait(PATIENCE).unwrap().map(|gram| gram.data.to_vec()).collect(),
+            _ => {
+                assert_eq!(peer.fill_into(&mut ring).unwrap(), 2);
+                ring.grams().map(|gram| gram.data.to_vec()).collect()
+            }
+        };
+        assert_eq!(first, grams[..2], "{take}");
+        let error = match take {
+            "receive" => peer.receive().unwrap_err(),
+            "fill" => peer.fill().unwrap_err(),
+            "fill_wait" => peer.fill_wait(PATIENCE).unwrap_err(),
+            _ => peer.fill_into(&mut ring).unwrap_err(),
+        };
+        assert_eq!(error.raw_os_error(), Some(ECONNREFUSED), "{take}");
+        for gram in &grams[2..] {
+            assert_eq!(peer.receive().unwrap(), (&gram[..], Some(from.ha())), "{take}: exactly one error");
+        }
+        assert_nothing_left(&mut peer);
+        // mmsg: two, the error, two, nothing; single: two and the error, two and nothing, nothing.
+        received.recv_calls += calls(4, 7);
+        received.empty_wakeups += calls(2, 1);
+        received.grams_received += 4;
+        received.bytes_received += 8;
+        received.wait_calls += u64::from(take == "fill_wait") * calls(2, 2);
+    }
+    let mut stats = peer.stats();
+    // How often fill_wait waits is its own affair; the test below pins what matters.
+    stats.wait_calls = received.wait_calls;
+    assert_eq!(stats, Stats { backend: BACKEND, ..received });
+}
+
+#[test]
+fn h199_a_wait_does_not_sit_on_an_error() {
+    let faults = Faults::new();
+    let (mut from, mut peer): (BatchPeer, BatchPeer) = (open(), open());
+    from.send(b"good", peer.ha()).unwrap();
+    faults.receive_errno_behind(1, ECONNREFUSED);
+    assert_eq!(peer.fill().unwrap().len(), 1);
+    let start = Instant::now();
+    // In the mmsg backend the error is still the socket's: a fault that fires only when it is asked,
+    // which a quiet socket's wait does not do, so it has something to be woken by.
+    if BACKEND == "mmsg" {
+        from.send(b"behind", peer.ha()).unwrap();
+    }
+    assert_eq!(peer.fill_wait(PATIENCE).unwrap_err().raw_os_error(), Some(ECONNREFUSED));
+    assert!(start.elapsed() < PATIENCE / 2);
+}
+
+#[test]
+fn h199_a_reopened_peer_forgets_the_error_of_its_old_socket() {
+    let faults = Faults::new();
+    let (mut from, mut peer): (BatchPeer, BatchPeer) = (open(), open());
+    from.send(b"good", peer.ha()).unwrap();
+    faults.receive_errno_behind(1, ECONNREFUSED);
+    assert_eq!(peer.receive().unwrap().0, b"good");
+    fault::clear();
+    peer.reopen().unwrap();
+    assert_nothing_left(&mut peer);
+}
+
+#[test]
+fn t03_a_signal_during_a_wait_is_harmless() {
+    let faults = Faults::new();
+    let (mut from, mut peer): (BatchPeer, BatchPeer) = (open(), open());
+    from.send(b"one", peer.ha()).unwrap();
+    faults.errno(Call::Wait, 5, EINTR);
+    faults.errno(Call::Recv, 5, EAGAIN);
+    assert_eq!(peer.fill_wait(PATIENCE).unwrap().map(|gram| gram.data).collect::<Vec<_>>(), [b"one"]);
+    let expected = Stats {
+        wait_calls: 6,
+        recv_calls: 5 + calls(1, 2),
+        empty_wakeups: 5,
+        grams_received: 1,
+        bytes_received: 3,
+        ..Stats::default()
+    };
+    assert_stats(&peer, expected, &[]);
+    // Signals do not make the wait longer either.
+    fault::clear();
+    let start = Instant::now();
+    faults.errno(Call::Wait, 20, EINTR);
+    assert!(peer.fill_wait(Duration::from_millis(30)).unwrap().is_empty());
+    let waited = start.elapsed();
+    assert!(waited >= Duration::from_millis(30) && waited < PATIENCE, "{waited:?}");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn t03_errno_512_is_an_interruption_too() {
+    interrupted_receive::<Peer>(ERESTARTSYS);
+    interrupted_receive::<BatchPeer>(ERESTARTSYS);
+    let faults = Faults::new();
+    let (mut from, mut peer): (BatchPeer, BatchPeer) = (open(), open());
+    faults.errno(Call::Send, 2, ERESTARTSYS);
+    assert_eq!(from.send(b"one", peer.ha()).unwrap(), 3);
+    faults.errno_at_gram(1, ERESTARTSYS);
+    assert_eq!(from.send_batch(to(&numbered(3), peer.ha())).sent, 3);
+    let expected = Stats { send_calls: 3 + calls(4, 4), grams_sent: 4, bytes_sent: 9, ..Stats::default() };
+    assert_stats(&from, expected, &[]);
+    for data in [&b"one"[..], b"#\0", b"#\x01", b"#\x02"] {
+        assert_eq!(receive_one(&mut peer), data);
+    }
+}
+
+#[test]
+fn t03_any_other_error_of_a_wait_is_given() {
+    let faults = Faults::new();
+    let mut peer: BatchPeer = open();
+    faults.errno(Call::Wait, 2, ENOMEM);
+    assert_eq!(peer.fill_wait(PATIENCE).unwrap_err().raw_os_error(), Some(ENOMEM));
+    assert_eq!(peer.wait_writable(PATIENCE).unwrap_err().raw_os_error(), Some(ENOMEM));
+    faults.errno(Call::Wait, 1, EINTR);
+    assert!(!peer.wait_writable(PATIENCE).unwrap(), "a signal may end it early");
+    assert!(peer.wait_writable(PATIENCE).unwrap());
+    assert_stats(&peer, Stats { wait_calls: 4, ..Stats::default() }, &[]);
+}
+
+/// The system's limit for one direction, if it says.
+#[cfg(target_os = "linux")]
+fn limit(name: &str) -> Option<usize> {
+    std::fs::read_to_string(format!("/proc/sys/net/core/{name}")).ok()?.trim().parse().ok()
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn t20_h38_a_clamped_buffer_says_so_and_names_what_lifts_it() {
+    const ASKED: usize = 1 << 29;
+    let faults = Faults::new();
+    let limits = [(Direction::Receive, "rmem_max"), (Direction::Send, "wmem_max")];
+    faults.errno(Call::ForceBuffer, usize::MAX, EPERM);
+    let mut peer = None;
+    let logged = logged_by(|| {
+        let config = config().recv_buf_bytes(ASKED).send_buf_bytes(ASKED);
+        peer = Some(Peer::new(config).expect("a clamp is no failure"));
+        for _ in 0..3 {
+            peer.as_mut().unwrap().reopen().unwrap();
+        }
+    });
+    let peer = peer.unwrap();
+    let mut clamps = 0;
+    for (direction, name) in limits {
+        let report = peer.buf_report(direction).unwrap();
+        let Some(limit) = limit(name).filter(|limit| *limit < ASKED) else { continue };
+        clamps += 1;
+        assert_eq!(report.asked_bytes, ASKED);
+        assert_eq!((report.clamped, report.actual_bytes), (true, 2 * limit), "{direction:?}");
+        let advice = format!("sysctl -w net.core.{name}={ASKED}");
+        assert!(report.to_string().contains(&advice), "{report}");
+        let lines = logged.iter().filter(|line| line.starts_with("WARN") && line.contains(&advice));
+        assert_eq!(lines.count(), 1, "once in a peer's life: {logged:?}");
+    }
+    assert_eq!(logged.len(), clamps, "{logged:?}");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn t20_where_force_is_allowed_nothing_is_clamped() {
+    const ASKED: usize = 1 << 29;
+    let faults = Faults::new();
+    let plain = Peer::new(config().recv_buf_bytes(ASKED)).unwrap();
+    let report = plain.buf_report(Direction::Receive).unwrap();
+    assert_eq!(report.clamped, report.actual_bytes < 2 * ASKED, "compared with what Linux doubled");
+    faults.errno(Call::ForceBuffer, usize::MAX, EPERM);
+    let small = Peer::new(config().recv_buf_bytes(1)).unwrap();
+    let report = small.buf_report(Direction::Receive).unwrap();
+    assert_eq!((report.asked_bytes, report.clamped), (0, false), "the default is enough: nothing was asked");
+    assert_eq!(small.actual_buf_sizes().1, report.actual_bytes);
+}
