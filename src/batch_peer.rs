@@ -363,7 +363,10 @@ impl Outbox {
 
     fn send(&mut self, endpoint: &Endpoint, data: &[u8], dst: SocketAddr) -> io::Result<usize> {
         endpoint.socket()?;
-        if self.send_queued_first(endpoint) { endpoint.send_one(data, dst) } else { Ok(0) }
+        match self.send_queued_first(endpoint) {
+            Stopped::Done => endpoint.send_one(data, dst),
+            _ => Ok(0),
+        }
     }
 
     fn send_batch<'d>(
@@ -371,24 +374,24 @@ impl Outbox {
         endpoint: &Endpoint,
         grams: impl IntoIterator<Item = (&'d [u8], SocketAddr)>,
     ) -> SendReport {
-        if self.send_queued_first(endpoint) {
-            return endpoint.send_grams(&mut self.batch, grams.into_iter());
+        match self.send_queued_first(endpoint) {
+            Stopped::Done => endpoint.send_grams(&mut self.batch, grams.into_iter()),
+            stopped => SendReport { pending: grams.into_iter().count(), stopped, ..SendReport::default() },
         }
-        SendReport { pending: grams.into_iter().count(), stopped: Stopped::WouldBlock, ..SendReport::default() }
     }
 
-    /// Sends what was queued before; `false` if the kernel does not take all of it.
+    /// Sends what was queued before; anything but `Done` says why the kernel does not take all of it.
     ///
     /// Failures on the way are counted and logged as ever; the first is kept for the next flush.
-    fn send_queued_first(&mut self, endpoint: &Endpoint) -> bool {
+    fn send_queued_first(&mut self, endpoint: &Endpoint) -> Stopped {
         while !self.ring.is_empty() && endpoint.opened() {
             let report = endpoint.flush(&mut self.batch, &mut self.ring);
             match report.first_error {
                 Some(error) => _ = self.unreported.get_or_insert(error),
-                None if report.stopped != Stopped::Done => return false,
+                None if report.stopped != Stopped::Done => return report.stopped,
                 None => {}
             }
         }
-        true
+        Stopped::Done
     }
 }
