@@ -57,7 +57,7 @@ struct Outbox {
     ring: SendRing,
     batch: SendBatch,
     /// The failure of a queued gram that a `send` or `send_batch` met on its way, for the next flush to report.
-    unreported: Option<(usize, io::Error)>,
+    unreported: Option<io::Error>,
 }
 
 impl std::fmt::Debug for Outbox {
@@ -353,7 +353,7 @@ impl Outbox {
         if let Some(error) = self.unreported.take() {
             return SendReport {
                 pending: self.ring.len(),
-                first_error: Some(error),
+                first_error: Some((0, error)),
                 stopped: Stopped::Failed,
                 ..SendReport::default()
             };
@@ -387,7 +387,7 @@ impl Outbox {
         while !self.ring.is_empty() && endpoint.opened() {
             let report = endpoint.flush(&mut self.batch, &mut self.ring);
             match report.first_error {
-                Some(error) => _ = self.unreported.get_or_insert(error),
+                Some((_, error)) => _ = self.unreported.get_or_insert(error),
                 None if report.stopped != Stopped::Done => return report.stopped,
                 None => {}
             }
