@@ -90,6 +90,9 @@ impl Endpoint {
         if !ring.is_empty() {
             return Ok(ring.len());
         }
+        if self.deferred.borrow().is_some() {
+            pace.next = Next::Ask; // the error is here already; the socket may never wake us for it
+        }
         let start = Instant::now();
         let left = || timeout.saturating_sub(start.elapsed());
         let mut time_is_up = false;
