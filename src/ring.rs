@@ -127,7 +127,8 @@ impl RecvRing {
 
     /// Hands out all grams that are left.
     pub(crate) fn take(&mut self) -> Grams<'_> {
-        let cursor = std::mem::take(&mut self.cursor);
+        let handed_out = Cursor { slot: self.filled, ..Cursor::default() };
+        let cursor = std::mem::replace(&mut self.cursor, handed_out);
         Grams { slots: &self.slots, filled: self.filled, cursor }
     }
 }
