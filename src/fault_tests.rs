@@ -119,7 +119,7 @@ fn numbered(count: u8) -> Vec<[u8; 2]> {
     (0..count).map(|i| [b'#', i]).collect()
 }
 
-fn to<'a>(grams: &'a [[u8; 2]], dst: SocketAddr) -> impl Iterator<Item = (&'a [u8], SocketAddr)> {
+fn to(grams: &[[u8; 2]], dst: SocketAddr) -> impl Iterator<Item = (&[u8], SocketAddr)> {
     grams.iter().map(move |gram| (&gram[..], dst))
 }
 

@@ -200,10 +200,11 @@ fn grams_not_looked_at_are_not_given_again() {
     let mut peer = open_batch(config().bc(8));
     let me = peer.ha();
     send_numbered(&mut peer, me, 0..10);
-    let mut grams = peer.fill().unwrap();
-    assert_eq!(grams.next().unwrap().data, numbered(0..1)[0]);
-    assert_eq!(grams.len(), 7);
-    drop(grams);
+    {
+        let mut grams = peer.fill().unwrap();
+        assert_eq!(grams.next().unwrap().data, numbered(0..1)[0]);
+        assert_eq!(grams.len(), 7);
+    }
     assert_eq!(data_of(peer.fill().unwrap()), numbered(8..10));
     let stats = peer.stats();
     assert_eq!((stats.grams_received, stats.recv_discarded), (10, 0));
