@@ -1,0 +1,177 @@
+//! Section H of docs/HIO.md: openPeer, here `open_peer` (a guard) and `with_peer` (a closure).
+
+mod util;
+
+use std::cell::RefCell;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use hio_udp::{OpenPeer, Peer, PeerConfig, Stats, Transport, open_peer, with_peer};
+use util::{TestPeer, any_local, any_local_config, opened};
+
+for_both_peers!(
+    h142_open_peer_is_named_test_and_closes_with_its_scope,
+    h143_a_given_name_is_kept,
+    h144_a_peer_opened_by_its_settings_is_opened_again,
+    h145_a_failed_open_is_an_error_and_the_body_does_not_run,
+    h146_the_peer_is_closed_when_the_body_fails,
+    h146_the_peer_is_closed_when_the_body_panics,
+    h148_an_error_of_new_is_passed_on,
+    h149_a_body_may_close_and_reopen_by_itself,
+);
+
+/// Asserts that no socket is left on `ha`.
+fn assert_free(ha: SocketAddr) {
+    let _: Peer = opened(PeerConfig::new().ha((ha.ip().to_string(), ha.port())).exclusive(true));
+}
+
+fn h142_open_peer_is_named_test_and_closes_with_its_scope<T: TestPeer>() {
+    let ha = {
+        let peer: OpenPeer<T> = open_peer(any_local_config()).unwrap();
+        assert!(peer.opened());
+        assert_eq!(peer.name(), "test");
+        peer.ha()
+    };
+    assert_free(ha);
+}
+
+fn h143_a_given_name_is_kept<T: TestPeer>() {
+    assert_eq!(open_peer::<T>(any_local_config().name("mine")).unwrap().name(), "mine");
+}
+
+fn h144_a_peer_opened_by_its_settings_is_opened_again<T: TestPeer>() {
+    let peer = open_peer::<T>(any_local_config().reopen(true)).unwrap();
+    assert!(peer.opened());
+}
+
+fn h145_a_failed_open_is_an_error_and_the_body_does_not_run<T: TestPeer>() {
+    let holder: T = any_local();
+    let config = PeerConfig::new().ha(("127.0.0.1", holder.port()));
+    let result = with_peer::<T, ()>(config, |_| panic!("the body runs with a closed peer"));
+    assert_eq!(result.unwrap_err().kind(), ErrorKind::AddrInUse);
+}
+
+fn h146_the_peer_is_closed_when_the_body_fails<T: TestPeer>() {
+    let mut ha = None;
+    let result = with_peer::<T, ()>(any_local_config(), |peer| {
+        ha = Some(peer.ha());
+        Err(io::Error::other("of the body"))
+    });
+    assert_eq!(result.unwrap_err().to_string(), "of the body");
+    assert_free(ha.unwrap());
+}
+
+fn h146_the_peer_is_closed_when_the_body_panics<T: TestPeer>() {
+    let mut ha = None;
+    let body = AssertUnwindSafe(|| {
+        with_peer::<T, ()>(any_local_config(), |peer| {
+            ha = Some(peer.ha());
+            std::panic::resume_unwind(Box::new("of the body"));
+        })
+    });
+    assert!(catch_unwind(body).is_err());
+    assert_free(ha.unwrap());
+}
+
+fn h148_an_error_of_new_is_passed_on<T: TestPeer>() {
+    let error = open_peer::<T>(PeerConfig::new().host("no address")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+}
+
+fn h149_a_body_may_close_and_reopen_by_itself<T: TestPeer>() {
+    with_peer::<T, ()>(any_local_config(), |peer| {
+        assert!(peer.close());
+        peer.reopen()
+    })
+    .unwrap();
+    with_peer::<T, ()>(any_local_config(), |peer| {
+        assert!(peer.close());
+        Ok(())
+    })
+    .unwrap();
+}
+
+thread_local! {
+    static CALLS: RefCell<Vec<&'static str>> = const { RefCell::new(Vec::new()) };
+}
+
+fn note(call: &'static str) {
+    CALLS.with_borrow_mut(|calls| calls.push(call));
+}
+
+fn calls() -> Vec<&'static str> {
+    CALLS.take()
+}
+
+/// A peer that only notes what is called; it opens if `OPENS`.
+#[derive(Debug)]
+struct Noted<const OPENS: bool>;
+
+impl<const OPENS: bool> Transport for Noted<OPENS> {
+    fn new(_: PeerConfig) -> io::Result<Self> {
+        note("new");
+        Ok(Self)
+    }
+    fn open(&mut self) -> io::Result<()> {
+        note("open");
+        if OPENS { Ok(()) } else { Err(io::Error::other("does not open")) }
+    }
+    fn reopen(&mut self) -> io::Result<()> {
+        note("reopen");
+        self.close();
+        self.open()
+    }
+    fn close(&mut self) -> bool {
+        note("close");
+        true
+    }
+    fn opened(&self) -> bool {
+        OPENS
+    }
+    fn name(&self) -> &str {
+        "noted"
+    }
+    fn ha(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], 0))
+    }
+    fn bc(&self) -> Option<usize> {
+        None
+    }
+    fn bs(&self) -> usize {
+        0
+    }
+    fn actual_buf_sizes(&self) -> (usize, usize) {
+        (0, 0)
+    }
+    fn receive(&mut self) -> io::Result<(&[u8], Option<SocketAddr>)> {
+        Ok((b"", None))
+    }
+    fn send(&mut self, data: &[u8], _: SocketAddr) -> io::Result<usize> {
+        Ok(data.len())
+    }
+    fn stats(&self) -> Stats {
+        Stats::default()
+    }
+}
+
+#[test]
+fn h144_the_order_of_calls_is_hios() {
+    with_peer::<Noted<true>, ()>(PeerConfig::new(), |_| {
+        note("body");
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(calls(), ["new", "reopen", "close", "open", "body", "close"]);
+}
+
+#[test]
+fn h147_a_failed_open_is_closed_too() {
+    let error = with_peer::<Noted<false>, ()>(PeerConfig::new(), |_| {
+        note("body");
+        Ok(())
+    })
+    .unwrap_err();
+    assert_eq!(error.to_string(), "does not open");
+    assert_eq!(calls(), ["new", "reopen", "close", "open", "close"]);
+}
