@@ -32,6 +32,8 @@ pub trait TestPeer: Transport + std::fmt::Debug {
     fn bcast(&self) -> bool;
     fn set_bcast(&mut self, bcast: bool);
     fn is_clamped(&self, direction: Direction) -> bool;
+    /// Waits until the peer can send, at most [`PATIENCE`].
+    fn wait_writable(&self) -> bool;
     /// The peer's own socket, for looking at its options.
     fn socket(&self) -> SockRef<'_>;
 }
@@ -56,6 +58,9 @@ macro_rules! test_peer {
             }
             fn is_clamped(&self, direction: Direction) -> bool {
                 self.buf_report(direction).expect("the peer is open").clamped
+            }
+            fn wait_writable(&self) -> bool {
+                <$peer>::wait_writable(self, PATIENCE).expect("wait")
             }
             fn socket(&self) -> SockRef<'_> {
                 SockRef::from(self)

@@ -1,0 +1,198 @@
+//! Rows of docs/HIO.md that need a network of their own: a slow loopback, a small MTU, no route.
+//!
+//! `tests/netns.sh` runs these as root in a private network namespace; otherwise they are left out.
+#![cfg(target_os = "linux")]
+
+mod util;
+
+use std::net::SocketAddr;
+use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use hio_udp::{BatchPeer, PeerConfig, Stopped, Transport};
+use util::{
+    PATIENCE, TestPeer, any_local, any_local_config, any_size, any_wildcard_config, is_nothing_there, left_out, opened,
+    pattern, receive_one, receive_rest,
+};
+
+for_both_peers!(
+    h076_the_limited_broadcast_address,
+    h102_a_full_send_buffer_gives_zero_until_it_drains,
+    h103_no_buffers_gives_zero_and_may_never_clear,
+    h104_a_drop_on_the_way_is_invisible,
+    h108_a_datagram_longer_than_the_mtu_arrives,
+    h115_a_loopback_peer_cannot_send_off_the_machine,
+    h116_no_route_is_enetunreach,
+);
+
+/// The private network, for one test at a time; what it undoes when dropped.
+struct Network {
+    undo: Vec<&'static str>,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Network {
+    /// `None`, with a line that says so, unless the tests run as `tests/netns.sh` runs them.
+    fn private() -> Option<Self> {
+        static ALONE: Mutex<()> = Mutex::new(());
+        if std::env::var("HIO_UDP_NETNS").as_deref() != Ok("1") {
+            left_out("needs a private network namespace: tests/netns.sh");
+            return None;
+        }
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let routes = std::fs::read_to_string("/proc/net/route").expect("the routing table");
+        assert!(routes.lines().count() <= 1, "HIO_UDP_NETNS=1 is for tests/netns.sh to set: this changes lo");
+        Some(Self { undo: Vec::new(), _alone: alone })
+    }
+
+    fn change(&mut self, command: &str, undo: &'static str) {
+        assert!(run(command), "{command}");
+        self.undo.push(undo);
+    }
+
+    /// Slows loopback down to 8 Mbit/s, behind a queue of `queue_bytes`.
+    fn slow_down(&mut self, queue_bytes: usize) {
+        let command = format!("tc qdisc add dev lo root tbf rate 8mbit burst 5kb limit {queue_bytes}");
+        self.change(&command, "tc qdisc del dev lo root");
+    }
+
+    fn set_ethernet_mtu(&mut self) {
+        self.change("ip link set lo mtu 1500", "ip link set lo mtu 65536");
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        for command in self.undo.drain(..).rev() {
+            run(command);
+        }
+    }
+}
+
+fn run(command: &str) -> bool {
+    let mut words = command.split_whitespace();
+    let program = words.next().expect("a program");
+    Command::new(program).args(words).status().unwrap_or_else(|error| panic!("{program}: {error}")).success()
+}
+
+fn h076_the_limited_broadcast_address<T: TestPeer>() {
+    let Some(_network) = Network::private() else { return };
+    let mut on_all: T = opened(PeerConfig::new().ha(("", 0)));
+    let mut on_broadcast: T = opened(PeerConfig::new().ha(("255.255.255.255", on_all.port())));
+    let everyone = SocketAddr::from(([255, 255, 255, 255], on_all.port()));
+
+    let mut sender: T = opened(any_local_config().bcast(true));
+    assert_eq!(sender.send(b"to all", everyone).unwrap(), 6);
+    for receiver in [&mut on_all, &mut on_broadcast] {
+        assert_eq!(receive_one(receiver), (b"to all".to_vec(), sender.ha()));
+    }
+    sender.set_bcast(false);
+    sender.reopen().unwrap();
+    assert_eq!(sender.send(b"to all", everyone).unwrap_err().raw_os_error(), Some(libc::EACCES));
+    for bcast in [true, false] {
+        let mut no_route: T = opened(any_wildcard_config().bcast(bcast));
+        assert_eq!(no_route.send(b"to all", everyone).unwrap_err().raw_os_error(), Some(libc::ENETUNREACH));
+    }
+}
+
+fn h102_a_full_send_buffer_gives_zero_until_it_drains<T: TestPeer>() {
+    let Some(mut network) = Network::private() else { return };
+    network.slow_down(100_000_000);
+    let (mut sender, receiver): (T, T) = (any_local(), any_local());
+    let results: Vec<usize> = (0..400).map(|_| sender.send(&pattern(1_240), receiver.ha()).unwrap()).collect();
+    assert!(results.iter().all(|sent| [0, 1_240].contains(sent)));
+    let taken = results.iter().filter(|sent| **sent > 0).count();
+    assert!(taken > 0 && taken < results.len(), "{taken} of {} taken", results.len());
+    let stats = sender.stats();
+    assert_eq!((stats.grams_sent, stats.send_would_block), (taken as u64, (results.len() - taken) as u64));
+    assert_eq!(stats.send_failed, 0);
+    assert!(sender.wait_writable());
+    assert_eq!(sender.send(&pattern(1_240), receiver.ha()).unwrap(), 1_240);
+}
+
+#[test]
+fn h102_a_batch_goes_on_where_it_would_block() {
+    const GRAMS: usize = 400;
+    let Some(mut network) = Network::private() else { return };
+    network.slow_down(100_000_000);
+    let mut receiver: BatchPeer = opened(any_local_config().recv_buf_bytes(4 << 20));
+    let mut sender: BatchPeer = any_local();
+    let payloads: Vec<_> = (0..GRAMS).map(|i| [(i % 256) as u8; 1_000]).collect();
+    let dst = receiver.ha();
+    let mut sent = 0;
+    let mut blocked = 0;
+    while sent < GRAMS {
+        let report = sender.send_batch(payloads[sent..].iter().map(|data| (&data[..], dst)));
+        assert!(report.first_error.is_none());
+        assert_eq!(report.sent + report.pending, GRAMS - sent);
+        sent += report.sent;
+        blocked += usize::from(report.stopped == Stopped::WouldBlock);
+        assert!(sender.wait_writable(PATIENCE).unwrap());
+    }
+    assert!(blocked > 0);
+    for data in &payloads {
+        assert_eq!(receive_one(&mut receiver).0, data);
+    }
+}
+
+fn h103_no_buffers_gives_zero_and_may_never_clear<T: TestPeer>() {
+    let Some(mut network) = Network::private() else { return };
+    network.set_ethernet_mtu();
+    let config = any_size(any_local_config());
+    let (mut sender, mut receiver): (T, T) = (opened(config.clone()), opened(config));
+    sender.socket().set_send_buffer_size(1).unwrap(); // the kernel's minimum
+    for _ in 0..3 {
+        assert_eq!(sender.send(&pattern(20_000), receiver.ha()).unwrap(), 0);
+    }
+    assert_eq!(sender.stats().send_no_buffers, 3);
+    assert_eq!(sender.send(&pattern(1_000), receiver.ha()).unwrap(), 1_000, "smaller ones go");
+    assert_eq!(receive_one(&mut receiver).0, pattern(1_000));
+}
+
+fn h104_a_drop_on_the_way_is_invisible<T: TestPeer>() {
+    const SENT: usize = 50;
+    let Some(mut network) = Network::private() else { return };
+    network.slow_down(5_000);
+    let (mut sender, mut receiver): (T, T) = (any_local(), any_local());
+    for _ in 0..SENT {
+        assert_eq!(sender.send(&pattern(1_240), receiver.ha()).unwrap(), 1_240);
+    }
+    assert!(receive_rest(&mut receiver).len() < SENT);
+    assert_eq!(receiver.stats().kernel_dropped, 0, "it never came to the receiver's socket");
+}
+
+fn h108_a_datagram_longer_than_the_mtu_arrives<T: TestPeer>() {
+    let Some(mut network) = Network::private() else { return };
+    network.set_ethernet_mtu();
+    let config = any_size(any_local_config());
+    let (mut sender, mut receiver): (T, T) = (opened(config.clone()), opened(config));
+    for len in [1_472, 1_473, 65_507] {
+        assert_eq!(sender.send(&pattern(len), receiver.ha()).unwrap(), len);
+        assert_eq!(receive_one(&mut receiver).0, pattern(len));
+    }
+}
+
+fn h115_a_loopback_peer_cannot_send_off_the_machine<T: TestPeer>() {
+    let Some(mut network) = Network::private() else { return };
+    if !run("ip link add hio0 type veth peer name hio1") {
+        return left_out("this kernel has no veth");
+    }
+    network.undo.push("ip link del hio0");
+    network.change("ip addr add 192.0.2.1/24 dev hio0", "true");
+    network.change("ip link set hio0 up", "true");
+    network.change("ip link set hio1 up", "true");
+    let elsewhere = "192.0.2.2:9".parse().unwrap();
+    let mut on_loopback: T = any_local();
+    assert_eq!(on_loopback.send(b"x", elsewhere).unwrap_err().raw_os_error(), Some(libc::EINVAL));
+    let mut on_all: T = opened(any_wildcard_config());
+    assert_eq!(on_all.send(b"x", elsewhere).unwrap(), 1);
+}
+
+fn h116_no_route_is_enetunreach<T: TestPeer>() {
+    let Some(_network) = Network::private() else { return };
+    let mut sender: T = opened(any_wildcard_config());
+    let error = sender.send(b"x", "203.0.113.5:9".parse().unwrap()).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::ENETUNREACH));
+    assert_eq!(sender.stats().send_failed_by_errno.of(libc::ENETUNREACH), 1);
+    assert!(is_nothing_there(&mut sender));
+}
