@@ -32,7 +32,11 @@ for_both_peers!(
 
 #[cfg(target_os = "linux")]
 mod linux {
-    for_both_peers!(h011_a_name_of_the_hosts_file_is_resolved, h012_shortened_forms_are_understood);
+    for_both_peers!(
+        h011_a_name_of_the_hosts_file_is_resolved,
+        h012_shortened_forms_are_understood,
+        h014_the_scope_of_an_ipv6_host_is_kept,
+    );
 
     use super::*;
 
@@ -48,6 +52,13 @@ mod linux {
         let Some((_, name)) = other else { return util::left_out("the hosts file has no name but localhost") };
         let host = T::new(PeerConfig::new().ha((*name, 0))).unwrap().host();
         assert!(entries.contains(&(host, name)), "{name} became {host}");
+    }
+
+    fn h014_the_scope_of_an_ipv6_host_is_kept<T: Transport>() {
+        let std::net::SocketAddr::V6(ha) = T::new(PeerConfig::new().host("fe80::1%lo")).unwrap().ha() else {
+            panic!("not an IPv6 address")
+        };
+        assert_ne!(ha.scope_id(), 0);
     }
 
     fn h012_shortened_forms_are_understood<T: Transport>() {
