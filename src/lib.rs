@@ -60,6 +60,9 @@ mod config;
 mod endpoint;
 #[cfg(test)]
 mod fault_tests;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gram;
 mod peer;
 mod policy;

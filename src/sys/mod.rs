@@ -27,7 +27,8 @@
 use std::io;
 use std::net::SocketAddr;
 
-#[cfg(all(target_os = "linux", not(force_single)))]
+#[cfg(all(target_os = "linux", any(fuzzing, not(force_single))))]
+#[cfg_attr(force_single, allow(dead_code))]
 mod addr;
 #[cfg(target_os = "linux")]
 pub(crate) mod cmsg;
@@ -55,7 +56,7 @@ pub(crate) use mmsg::{BACKEND, RecvSlots, SendBatch, Staged};
 #[cfg(not(all(target_os = "linux", not(force_single))))]
 pub(crate) use single::{BACKEND, RecvSlots, SendBatch, Staged};
 
-#[cfg(all(target_os = "linux", any(test, fuzzing), not(force_single)))]
+#[cfg(all(target_os = "linux", fuzzing))]
 pub(crate) use addr::decode_bytes as decode_address_bytes;
 
 /// The kinds of system call the fault layer can make fail.
