@@ -793,8 +793,11 @@ fn t20_where_force_is_allowed_nothing_is_clamped() {
     let report = plain.buf_report(Direction::Receive).unwrap();
     assert_eq!(report.clamped, report.actual_bytes < 2 * ASKED, "compared with what Linux doubled");
     faults.errno(Call::ForceBuffer, usize::MAX, EPERM);
-    let small = Peer::new(config().recv_buf_bytes(1)).unwrap();
-    let report = small.buf_report(Direction::Receive).unwrap();
+    let default = Peer::new(config()).unwrap();
+    let report = default.buf_report(Direction::Receive).unwrap();
     assert_eq!((report.asked_bytes, report.clamped), (0, false), "the default is enough: nothing was asked");
+    let small = Peer::new(config().recv_buf_bytes(8_192)).unwrap();
+    let report = small.buf_report(Direction::Receive).unwrap();
+    assert_eq!((report.asked_bytes, report.actual_bytes, report.clamped), (8_192, 16_384, false), "lowered as asked");
     assert_eq!(small.actual_buf_sizes().1, report.actual_bytes);
 }

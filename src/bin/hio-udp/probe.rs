@@ -141,7 +141,7 @@ impl Tracker {
     /// Probes sent, as far as their numbers tell; `None` if none was seen.
     pub fn sent_seen(&self) -> Option<u64> {
         let told: u64 = self.flows.values().fold(0, |sum, flow| sum.saturating_add(flow.next));
-        (told > 0).then_some(told + self.untracked)
+        (told > 0).then_some(told.saturating_add(self.untracked))
     }
 
     /// Numbers missing between those seen.
