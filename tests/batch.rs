@@ -501,6 +501,7 @@ fn fill_wait_wakes_for_a_datagram_that_comes_later() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let mut from: Peer = open();
+            // Sleeps to let the wait begin; were it slower, the test would only show less.
             std::thread::sleep(Duration::from_millis(20));
             from.send(b"late", me).unwrap();
         });
