@@ -521,6 +521,7 @@ fn fill_wait_lets_a_busy_line_gather() {
             let mut from: Peer = open();
             for _ in 0..GRAMS {
                 from.send(b"x", me).unwrap();
+                // Sleeps so that the grams come one by one.
                 std::thread::sleep(Duration::from_micros(20));
             }
         });
