@@ -1,0 +1,618 @@
+//! A naive model as oracle: queues of datagrams with hio's semantics, beside two real peers that
+//! are driven through random operations. Every result is compared, and the counters at the end.
+//!
+//! A failure prints its seed; `HIO_UDP_MODEL_SEED=<seed>` runs that one alone.
+
+mod support;
+
+use std::collections::VecDeque;
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+
+use hio_udp::{BatchPeer, Full, Peer, PeerConfig, RecvRing, SendReport, Stopped, Transport};
+use support::{PATIENCE, Random, config, plain};
+
+/// Linux', BSD's and Windows' errno of a send to port 0 differ; the model learns it once.
+fn port_0_errno() -> i32 {
+    let error = plain().send_to(b"x", "127.0.0.1:0").unwrap_err();
+    error.raw_os_error().unwrap()
+}
+
+/// Where a gram goes: to one of the two peers, or to port 0, which is an error.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum To {
+    Peer(usize),
+    Port0,
+}
+
+/// A datagram as it must come out: bytes, index of the sender, whether it was cut, true length.
+#[derive(Clone, Debug, PartialEq)]
+struct Got {
+    data: Vec<u8>,
+    src: SocketAddr,
+    truncated: bool,
+    original_len: usize,
+}
+
+/// A report as plain numbers; a failure without errno has 0.
+#[derive(Debug, PartialEq)]
+struct Report {
+    sent: usize,
+    bytes: usize,
+    pending: usize,
+    failure: Option<(usize, i32)>,
+    stopped: Stopped,
+}
+
+impl From<SendReport> for Report {
+    fn from(report: SendReport) -> Self {
+        let (sent, bytes, pending, failure, stopped) = support::parts(&report);
+        Self { sent, bytes, pending, failure, stopped }
+    }
+}
+
+#[derive(Debug, Default, PartialEq)]
+struct Counts {
+    sent: u64,
+    bytes_sent: u64,
+    failed: u64,
+    send_discarded: u64,
+    received: u64,
+    bytes_received: u64,
+    truncated: u64,
+    recv_discarded: u64,
+    kernel_dropped: u64,
+}
+
+impl Counts {
+    fn of<T: Transport>(peer: &T) -> Self {
+        let stats = peer.stats();
+        Self {
+            sent: stats.grams_sent,
+            bytes_sent: stats.bytes_sent,
+            failed: stats.send_failed,
+            send_discarded: stats.send_discarded,
+            received: stats.grams_received,
+            bytes_received: stats.bytes_received,
+            truncated: stats.grams_truncated,
+            recv_discarded: stats.recv_discarded,
+            kernel_dropped: stats.kernel_dropped,
+        }
+    }
+}
+
+/// One peer as the model sees it.
+struct Side {
+    ha: SocketAddr,
+    opened: bool,
+    /// What stands in the kernel's socket buffer: bytes and sender.
+    socket: VecDeque<(Vec<u8>, SocketAddr)>,
+    /// What that may cost the kernel before it drops, with much to spare.
+    budget: usize,
+    /// Slots and slot size of the peer's own ring.
+    shape: (usize, usize),
+    ring: VecDeque<Got>,
+    /// Slots and slot size of the send ring.
+    outbox_shape: (usize, usize),
+    outbox: VecDeque<(Vec<u8>, To)>,
+    /// A queued gram failed in passing and was not reported yet.
+    unreported: bool,
+    counts: Counts,
+}
+
+struct Model {
+    sides: [Side; 2],
+    errno: i32,
+    /// Datagrams sent to a closed peer, or in a socket when it closed.
+    lost: u64,
+}
+
+/// What a datagram costs its receiver's buffer, about.
+fn cost(len: usize) -> usize {
+    (len + 380).next_power_of_two().max(576) + 256
+}
+
+impl Model {
+    /// Whether datagrams of these lengths fit either peer's buffer, beside those not yet handed out.
+    fn has_room(&self, lens: impl Iterator<Item = usize>) -> bool {
+        let more: usize = lens.map(cost).sum();
+        self.sides.iter().all(|side| {
+            let in_socket = side.socket.iter().map(|(data, _)| data.len());
+            let in_ring = side.ring.iter().map(|got| got.original_len);
+            in_socket.chain(in_ring).map(cost).sum::<usize>() + more <= side.budget
+        })
+    }
+
+    /// The kernel takes one datagram, or refuses it.
+    fn transmit(&mut self, from: usize, data: &[u8], to: To) -> Result<(), i32> {
+        let src = self.sides[from].ha;
+        let To::Peer(to) = to else {
+            self.sides[from].counts.failed += 1;
+            return Err(self.errno);
+        };
+        self.sides[from].counts.sent += 1;
+        self.sides[from].counts.bytes_sent += data.len() as u64;
+        if self.sides[to].opened {
+            self.sides[to].socket.push_back((data.to_vec(), src));
+        } else {
+            self.lost += 1;
+        }
+        Ok(())
+    }
+
+    /// Sends in order until one fails; how many are done with is the report's business.
+    fn transmit_all(&mut self, from: usize, grams: &[(Vec<u8>, To)]) -> Report {
+        let mut report = Report { sent: 0, bytes: 0, pending: 0, failure: None, stopped: Stopped::Done };
+        for (i, (data, to)) in grams.iter().enumerate() {
+            match self.transmit(from, data, *to) {
+                Ok(()) => {
+                    report.sent += 1;
+                    report.bytes += data.len();
+                }
+                Err(errno) => {
+                    report.failure = Some((i, errno));
+                    report.stopped = Stopped::Failed;
+                    report.pending = grams.len() - i - 1;
+                    break;
+                }
+            }
+        }
+        report
+    }
+
+    fn closed_report(grams: usize) -> Report {
+        let failure = (grams > 0).then_some((0, 0));
+        let stopped = if grams > 0 { Stopped::Failed } else { Stopped::Done };
+        Report { sent: 0, bytes: 0, pending: grams.saturating_sub(1), failure, stopped }
+    }
+
+    fn queue(&mut self, i: usize, data: &[u8], to: To) -> Result<(), Full> {
+        let side = &mut self.sides[i];
+        let (slots, gram_size) = side.outbox_shape;
+        if data.len() > gram_size {
+            return Err(Full::Slot { len: data.len(), gram_size });
+        }
+        if side.outbox.len() == slots {
+            return Err(Full::Ring);
+        }
+        side.outbox.push_back((data.to_vec(), to));
+        Ok(())
+    }
+
+    fn flush_once(&mut self, i: usize) -> Report {
+        let grams: Vec<_> = self.sides[i].outbox.drain(..).collect();
+        let report = self.transmit_all(i, &grams);
+        let settled = report.sent + usize::from(report.failure.is_some());
+        self.sides[i].outbox.extend(grams.into_iter().skip(settled));
+        report
+    }
+
+    fn flush(&mut self, i: usize) -> Report {
+        let waiting = self.sides[i].outbox.len();
+        if std::mem::take(&mut self.sides[i].unreported) {
+            let failure = Some((0, self.errno));
+            return Report { sent: 0, bytes: 0, pending: waiting, failure, stopped: Stopped::Failed };
+        }
+        if self.sides[i].opened { self.flush_once(i) } else { Self::closed_report(waiting) }
+    }
+
+    fn send_queued_first(&mut self, i: usize) {
+        while !self.sides[i].outbox.is_empty() {
+            let failed = self.flush_once(i).failure.is_some();
+            self.sides[i].unreported |= failed;
+        }
+    }
+
+    fn send(&mut self, i: usize, data: &[u8], to: To) -> Result<usize, i32> {
+        if !self.sides[i].opened {
+            return Err(0);
+        }
+        self.send_queued_first(i);
+        self.transmit(i, data, to).map(|()| data.len())
+    }
+
+    fn send_batch(&mut self, i: usize, grams: &[(Vec<u8>, To)]) -> Report {
+        if !self.sides[i].opened {
+            return Self::closed_report(grams.len());
+        }
+        self.send_queued_first(i);
+        self.transmit_all(i, grams)
+    }
+
+    /// Takes up to `slots` datagrams out of the socket, cut at `size`.
+    fn take(&mut self, i: usize, (slots, size): (usize, usize)) -> VecDeque<Got> {
+        let side = &mut self.sides[i];
+        let count = slots.min(side.socket.len());
+        let cut = |(mut data, src): (Vec<u8>, SocketAddr)| {
+            let original_len = data.len();
+            data.truncate(size);
+            Got { truncated: original_len > size, data, src, original_len }
+        };
+        let taken: VecDeque<Got> = side.socket.drain(..count).map(cut).collect();
+        side.counts.received += taken.len() as u64;
+        side.counts.bytes_received += taken.iter().map(|got| got.data.len() as u64).sum::<u64>();
+        side.counts.truncated += taken.iter().filter(|got| got.truncated).count() as u64;
+        taken
+    }
+
+    fn refill(&mut self, i: usize) {
+        if self.sides[i].ring.is_empty() {
+            self.sides[i].ring = self.take(i, self.sides[i].shape);
+        }
+    }
+
+    fn receive(&mut self, i: usize) -> Result<Option<Got>, i32> {
+        if !self.sides[i].opened {
+            return Err(0);
+        }
+        self.refill(i);
+        Ok(self.sides[i].ring.pop_front())
+    }
+
+    fn fill(&mut self, i: usize) -> Result<VecDeque<Got>, i32> {
+        if !self.sides[i].opened {
+            return Err(0);
+        }
+        self.refill(i);
+        Ok(std::mem::take(&mut self.sides[i].ring))
+    }
+
+    fn close(&mut self, i: usize) {
+        let side = &mut self.sides[i];
+        side.opened = false;
+        side.unreported = false;
+        side.counts.recv_discarded += side.ring.drain(..).count() as u64;
+        side.counts.send_discarded += side.outbox.drain(..).count() as u64;
+        self.lost += side.socket.drain(..).count() as u64;
+    }
+}
+
+/// Says which run failed, and what it did last.
+struct Trail {
+    seed: u64,
+    steps: Vec<(&'static str, usize, usize)>,
+}
+
+impl Drop for Trail {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let last = &self.steps[self.steps.len().saturating_sub(12)..];
+            eprintln!("HIO_UDP_MODEL_SEED={} fails at step {}: … {last:?}", self.seed, self.steps.len());
+        }
+    }
+}
+
+/// Waits until all that was sent so far has arrived, over a pair of sockets that is made once.
+struct Settle(std::net::UdpSocket, SocketAddr);
+
+impl Settle {
+    fn new() -> Self {
+        let socket = plain();
+        let ha = socket.local_addr().unwrap();
+        Self(socket, ha)
+    }
+
+    fn settle(&self) {
+        self.0.send_to(b"s", self.1).unwrap();
+        self.0.recv_from(&mut [0; 1]).unwrap();
+    }
+}
+
+fn errno(error: std::io::Error) -> i32 {
+    match error.raw_os_error() {
+        Some(errno) => errno,
+        None => {
+            assert_eq!(error.kind(), ErrorKind::NotConnected);
+            0
+        }
+    }
+}
+
+/// Mostly small, some up to 3,000, some right at the size where a slot ends.
+fn random_data(random: &mut Random, gram_size: usize) -> Vec<u8> {
+    let len = match random.below(8) {
+        0 => 0,
+        1..=4 => random.below(40),
+        5 => (gram_size + random.below(3)).saturating_sub(1).min(3000),
+        _ => random.below(3001),
+    };
+    let first = random.next() as u8;
+    (0..len).map(|i| first.wrapping_add(i as u8)).collect()
+}
+
+fn random_shape(random: &mut Random) -> (usize, usize) {
+    let gram_size = match random.below(5) {
+        0 => 1 + random.below(8),
+        1 => 1 + random.below(3000),
+        2 => 64,
+        _ => 1240,
+    };
+    (1 + random.below(70), gram_size)
+}
+
+fn random_to(random: &mut Random) -> To {
+    match random.below(12) {
+        0 => To::Port0,
+        n => To::Peer(n % 2),
+    }
+}
+
+/// Settings on hosts of the model's own, where no other test's port 0 can take a closed peer's port.
+fn model_config(i: usize, (bc, gram_size): (usize, usize)) -> PeerConfig {
+    config().ha((format!("127.99.0.{}", i + 1), 0)).bc(bc).gram_size(gram_size).recv_buf_bytes(1 << 18)
+}
+
+fn side<T: Transport>(peer: &T, shape: (usize, usize)) -> Side {
+    Side {
+        ha: peer.ha(),
+        opened: true,
+        socket: VecDeque::new(),
+        // One number for every kind of peer, or their scripts would part.
+        budget: 120_000.min(peer.actual_buf_sizes().1 / 10 * 6),
+        shape,
+        ring: VecDeque::new(),
+        outbox_shape: shape,
+        outbox: VecDeque::new(),
+        unreported: false,
+        counts: Counts::default(),
+    }
+}
+
+fn seeds(count: u64) -> std::ops::Range<u64> {
+    match std::env::var("HIO_UDP_MODEL_SEED") {
+        Ok(seed) => {
+            let seed = seed.parse().expect("HIO_UDP_MODEL_SEED is a number");
+            seed..seed + 1
+        }
+        Err(_) => 0..count,
+    }
+}
+
+fn got(gram: hio_udp::Gram<'_>) -> Got {
+    Got { data: gram.data.to_vec(), src: gram.src, truncated: gram.truncated, original_len: gram.original_len }
+}
+
+fn run_batch_peers(seed: u64, errno_of_port_0: i32) {
+    let mut random = Random(seed);
+    let random = &mut random;
+    let mut trail = Trail { seed, steps: Vec::new() };
+    let settle = Settle::new();
+    let shapes = [random_shape(random), random_shape(random)];
+    let mut peers = [0, 1].map(|i| BatchPeer::new(model_config(i, shapes[i])).unwrap());
+    let sides = [side(&peers[0], shapes[0]), side(&peers[1], shapes[1])];
+    let mut model = Model { sides, errno: errno_of_port_0, lost: 0 };
+    let mut spare_shape = random_shape(random);
+    let mut spare = RecvRing::new(spare_shape.0, spare_shape.1).unwrap();
+    let has = [peers[0].ha(), peers[1].ha()];
+    let address = |to: To| match to {
+        To::Peer(i) => has[i],
+        To::Port0 => SocketAddr::from(([127, 0, 0, 1], 0)),
+    };
+    let operations = 20 + random.below(60);
+
+    for _ in 0..operations {
+        let i = random.below(2);
+        let gram_size = model.sides[1 - i].shape.1;
+        match random.below(24) {
+            0..=3 => {
+                let (data, to) = (random_data(random, gram_size), random_to(random));
+                let waiting = model.sides[i].outbox.iter().map(|(data, _)| data.len());
+                if !model.has_room(waiting.chain([data.len()])) {
+                    continue;
+                }
+                trail.steps.push(("send", i, data.len()));
+                assert_eq!(peers[i].send(&data, address(to)).map_err(errno), model.send(i, &data, to));
+            }
+            4..=7 => {
+                let grams: Vec<_> =
+                    (0..random.below(100)).map(|_| (random_data(random, gram_size), random_to(random))).collect();
+                let lens = model.sides[i].outbox.iter().chain(&grams).map(|(data, _)| data.len());
+                if !model.has_room(lens) {
+                    continue;
+                }
+                trail.steps.push(("send_batch", i, grams.len()));
+                let report = peers[i].send_batch(grams.iter().map(|(data, to)| (&data[..], address(*to))));
+                assert_eq!(Report::from(report), model.send_batch(i, &grams));
+            }
+            8..=12 => {
+                for _ in 0..1 + random.below(8) {
+                    let (data, to) = (random_data(random, gram_size), random_to(random));
+                    trail.steps.push(("queue", i, data.len()));
+                    assert_eq!(peers[i].queue(&data, address(to)), model.queue(i, &data, to));
+                }
+            }
+            13 | 14 => {
+                let lens = model.sides[i].outbox.iter().map(|(data, _)| data.len());
+                if !model.has_room(lens) {
+                    continue;
+                }
+                trail.steps.push(("flush", i, model.sides[i].outbox.len()));
+                assert_eq!(Report::from(peers[i].flush()), model.flush(i));
+            }
+            15 | 16 => {
+                for _ in 0..1 + random.below(10) {
+                    trail.steps.push(("receive", i, model.sides[i].ring.len()));
+                    let real = peers[i].receive().map(|(data, src)| (data.to_vec(), src)).map_err(errno);
+                    let expected = model.receive(i);
+                    assert_eq!(
+                        real,
+                        expected.map(|got| got.map_or((Vec::new(), None), |got| (got.data, Some(got.src))))
+                    );
+                }
+            }
+            17 | 18 => {
+                trail.steps.push(("fill", i, model.sides[i].ring.len()));
+                let look_at = random.below(80);
+                let wait = random.below(2) == 0 && model.sides[i].opened && {
+                    !model.sides[i].ring.is_empty() || !model.sides[i].socket.is_empty()
+                };
+                let real = if wait { peers[i].fill_wait(PATIENCE) } else { peers[i].fill() };
+                let real = real.map(|grams| (grams.len(), grams.take(look_at).map(got).collect::<Vec<_>>()));
+                let expected = model.fill(i);
+                let len = expected.as_ref().map_or(0, VecDeque::len);
+                assert_eq!(real.map_err(errno), expected.map(|all| (len, all.into_iter().take(look_at).collect())));
+            }
+            19 => {
+                trail.steps.push(("fill_into", i, spare_shape.0));
+                let real = peers[i].fill_into(&mut spare).map_err(errno);
+                let expected = if model.sides[i].opened { Ok(model.take(i, spare_shape)) } else { Err(0) };
+                assert_eq!(real, expected.as_ref().map(VecDeque::len).map_err(|errno| *errno));
+                let inside: Vec<_> = spare.grams().map(got).collect();
+                assert_eq!(inside, expected.map_or(Vec::new(), Vec::from));
+            }
+            20 => {
+                trail.steps.push(("exchange", i, spare_shape.0));
+                spare = peers[i].exchange(spare);
+                std::mem::swap(&mut model.sides[i].shape, &mut spare_shape);
+                let inside: Vec<_> = spare.grams().map(got).collect();
+                assert_eq!(inside, Vec::from(std::mem::take(&mut model.sides[i].ring)));
+                assert_eq!((spare.len(), spare.bc(), spare.gram_size()), (inside.len(), spare_shape.0, spare_shape.1));
+            }
+            21 => {
+                trail.steps.push(("echo", i, 0));
+                if !model.sides[i].opened || !model.sides[i].outbox.is_empty() {
+                    continue;
+                }
+                // The echo sends what it takes: room must be there on both sides for all of it.
+                let lens = {
+                    let side = &model.sides[i];
+                    side.socket.iter().map(|(data, _)| data.len()).chain(side.ring.iter().map(|got| got.data.len()))
+                };
+                if !model.has_room(lens) {
+                    continue;
+                }
+                let (mut rx, mut tx) = peers[i].split();
+                let report = tx.send_batch(rx.fill().unwrap().map(|gram| (gram.data, gram.src)));
+                let back = |got: Got| (got.data, To::Peer(usize::from(got.src == has[1])));
+                let grams: Vec<_> = model.fill(i).unwrap().into_iter().map(back).collect();
+                assert_eq!(Report::from(report), model.send_batch(i, &grams));
+            }
+            22 => {
+                trail.steps.push(("close", i, 0));
+                assert!(peers[i].close());
+                model.close(i);
+            }
+            _ => {
+                trail.steps.push(("reopen", i, 0));
+                if random.below(2) == 0 { peers[i].reopen() } else { peers[i].open() }.unwrap();
+                model.close(i);
+                model.sides[i].opened = true;
+            }
+        }
+        settle.settle();
+        for (peer, side) in peers.iter().zip(&model.sides) {
+            assert_eq!((peer.opened(), peer.ha(), peer.queued()), (side.opened, side.ha, side.outbox.len()));
+        }
+    }
+
+    let mut left = 0;
+    for (peer, side) in peers.iter().zip(&model.sides) {
+        trail.steps.push(("count", 0, 0));
+        assert_eq!(Counts::of(peer), side.counts);
+        left += side.socket.len() as u64;
+    }
+    let sum = |of: fn(&Counts) -> u64| model.sides.iter().map(|side| of(&side.counts)).sum::<u64>();
+    assert_eq!(sum(|counts| counts.sent), sum(|counts| counts.received) + model.lost + left);
+}
+
+#[test]
+fn batch_peers_do_what_the_model_does() {
+    let errno = port_0_errno();
+    for seed in seeds(300) {
+        run_batch_peers(seed, errno);
+    }
+}
+
+/// What one step of a script gave: what a caller can see, alike for every kind of peer.
+#[derive(Debug, PartialEq)]
+enum Seen {
+    Sent(Result<usize, i32>),
+    Received(Result<(Vec<u8>, Option<usize>), i32>),
+    Opened(bool),
+}
+
+/// Runs the script that `seed` stands for over two peers and the model at once; gives what was seen.
+fn run_script<T: Transport>(seed: u64, errno_of_port_0: i32) -> (Vec<Seen>, [Counts; 2]) {
+    let mut random = Random(seed);
+    let random = &mut random;
+    let mut trail = Trail { seed, steps: Vec::new() };
+    let settle = Settle::new();
+    let shapes = [random_shape(random), random_shape(random)];
+    // A Peer cuts at bs, a BatchPeer at its slots' size: this script makes them the same.
+    let is_batch = std::any::type_name::<T>() == std::any::type_name::<BatchPeer>();
+    let mut peers = [0, 1].map(|i| {
+        let (bc, gram_size) = shapes[i];
+        let config = model_config(i, (bc, gram_size));
+        T::new(if is_batch { config } else { config.bc(0).bs(gram_size) }).unwrap()
+    });
+    let sides = [0, 1].map(|i| side(&peers[i], if is_batch { shapes[i] } else { (1, shapes[i].1) }));
+    let mut model = Model { sides, errno: errno_of_port_0, lost: 0 };
+    let has = [peers[0].ha(), peers[1].ha()];
+    let mut seen = Vec::new();
+    for _ in 0..150 {
+        let i = random.below(2);
+        match random.below(16) {
+            0..=6 => {
+                let (data, to) = (random_data(random, shapes[1 - i].1), random_to(random));
+                if !model.has_room([data.len()].into_iter()) {
+                    continue;
+                }
+                trail.steps.push(("send", i, data.len()));
+                let address = match to {
+                    To::Peer(i) => has[i],
+                    To::Port0 => SocketAddr::from(([127, 0, 0, 1], 0)),
+                };
+                let real = peers[i].send(&data, address).map_err(errno);
+                assert_eq!(real, model.send(i, &data, to));
+                seen.push(Seen::Sent(real));
+                settle.settle();
+            }
+            7..=13 => {
+                trail.steps.push(("receive", i, model.sides[i].socket.len()));
+                let real = peers[i].receive().map(|(data, src)| (data.to_vec(), src)).map_err(errno);
+                let expected = model.receive(i);
+                assert_eq!(real, expected.map(|got| got.map_or((Vec::new(), None), |got| (got.data, Some(got.src)))));
+                let index = |src| has.iter().position(|ha| *ha == src).unwrap();
+                seen.push(Seen::Received(real.map(|(data, src)| (data, src.map(index)))));
+            }
+            14 => {
+                trail.steps.push(("close", i, 0));
+                assert!(peers[i].close());
+                model.close(i);
+                seen.push(Seen::Opened(peers[i].opened()));
+            }
+            _ => {
+                trail.steps.push(("reopen", i, 0));
+                peers[i].reopen().unwrap();
+                model.close(i);
+                model.sides[i].opened = true;
+                seen.push(Seen::Opened(peers[i].opened()));
+            }
+        }
+        assert_eq!(peers[i].ha(), has[i]);
+    }
+    // What stands in a ring at the end was never given out.
+    for i in [0, 1] {
+        peers[i].close();
+        model.close(i);
+    }
+    let counts = peers.each_ref().map(Counts::of);
+    for (counts, side) in counts.iter().zip(&model.sides) {
+        assert_eq!(counts, &side.counts);
+    }
+    (seen, counts)
+}
+
+#[test]
+fn peer_and_batch_peer_see_the_same() {
+    let errno = port_0_errno();
+    for seed in seeds(150) {
+        let (plain, plain_counts) = run_script::<Peer>(seed, errno);
+        let (batch, batch_counts) = run_script::<BatchPeer>(seed, errno);
+        assert_eq!(plain, batch, "HIO_UDP_MODEL_SEED={seed}");
+        for (plain, batch) in plain_counts.iter().zip(&batch_counts) {
+            assert_eq!((plain.sent, plain.failed), (batch.sent, batch.failed), "HIO_UDP_MODEL_SEED={seed}");
+            assert_eq!(plain.received, batch.received - batch.recv_discarded, "HIO_UDP_MODEL_SEED={seed}");
+        }
+    }
+}
