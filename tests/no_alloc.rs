@@ -1,0 +1,302 @@
+//! No allocation after open: 100,000 datagrams each way under an allocator that counts.
+//!
+//! A test binary of its own, because the allocator is the whole program's. It counts per thread, so
+//! that tests running side by side do not meet each other's.
+#![allow(unsafe_code)]
+
+mod support;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use hio_udp::{BatchPeer, Gram, Peer, PeerConfig, RecvRing, RingPool, Stopped, Transport};
+use support::{PATIENCE, config, open, open_batch};
+
+/// Datagrams each test moves.
+const GRAMS: usize = 100_000;
+/// Datagrams under way at once: few enough for any socket buffer.
+const BURST: usize = 32;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+struct Counting;
+
+fn count() {
+    // A thread that is going away has no counter any more, and no test looks at it.
+    let _ = ALLOCATIONS.try_with(|allocations| allocations.set(allocations.get() + 1));
+}
+
+// SAFETY: every call goes to the system's allocator unchanged; counting touches a thread-local
+// `Cell` with a constant start value, which allocates nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promises are passed on as they are.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: as above.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, old: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        count();
+        // SAFETY: as above.
+        unsafe { System.realloc(old, layout, new_size) }
+    }
+
+    unsafe fn dealloc(&self, old: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(old, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Allocations of this thread while `body` runs.
+fn allocations(body: impl FnOnce()) -> u64 {
+    let before = ALLOCATIONS.get();
+    body();
+    ALLOCATIONS.get() - before
+}
+
+const DATA: [u8; 1000] = [0x5A; 1000];
+
+/// Data that is never twice the same length in a row, empty at times.
+fn data(i: usize) -> &'static [u8] {
+    &DATA[..i * 7 % 1000]
+}
+
+fn burst(dst: SocketAddr) -> impl Iterator<Item = (&'static [u8], SocketAddr)> {
+    (0..BURST).map(move |i| (data(i), dst))
+}
+
+/// Receives one burst by `fill_wait`, looking at every gram.
+fn fill_burst(peer: &mut BatchPeer, look: impl Fn(Gram<'_>)) {
+    let mut received = 0;
+    while received < BURST {
+        for gram in peer.fill_wait(PATIENCE).unwrap() {
+            assert_eq!(gram.data.len(), data(received).len());
+            look(gram);
+            received += 1;
+        }
+    }
+}
+
+#[test]
+fn the_counter_counts() {
+    assert_eq!(allocations(|| {}), 0);
+    assert_eq!(allocations(|| drop(std::hint::black_box(Box::new(5_u64)))), 1);
+    assert_eq!(allocations(|| drop(std::hint::black_box(vec![0_u8; 100]))), 1, "zeroed ones");
+    let mut growing: Vec<u8> = Vec::with_capacity(1);
+    assert_eq!(allocations(|| growing.reserve_exact(1000)), 1, "grown ones");
+    assert_eq!(allocations(|| drop(std::hint::black_box(growing))), 0, "freeing is none");
+    // And it would see a peer that allocates.
+    assert!(allocations(|| drop(open::<BatchPeer>())) > 3);
+    // Each thread has its own count.
+    let elsewhere = std::thread::spawn(|| allocations(|| drop(std::hint::black_box(Box::new(5_u64)))));
+    assert_eq!(elsewhere.join().unwrap(), 1);
+}
+
+fn receive_and_send<T: Transport>() {
+    let (mut from, mut peer): (T, T) = (open(), open());
+    let dst = peer.ha();
+    let count = allocations(|| {
+        for start in (0..GRAMS).step_by(BURST) {
+            for i in start..start + BURST {
+                assert_eq!(from.send(data(i), dst).unwrap(), data(i).len());
+            }
+            for i in start..start + BURST {
+                let len = loop {
+                    if let (data, Some(_)) = peer.receive().unwrap() {
+                        break data.len();
+                    }
+                };
+                assert_eq!(len, data(i).len());
+            }
+            assert_eq!(peer.receive().unwrap().1, None);
+        }
+        assert_eq!(peer.stats().grams_received as usize, GRAMS);
+    });
+    assert_eq!(count, 0);
+}
+
+#[test]
+fn peer_receives_and_sends_without_allocating() {
+    receive_and_send::<Peer>();
+}
+
+#[test]
+fn batch_peer_receives_and_sends_without_allocating() {
+    receive_and_send::<BatchPeer>();
+}
+
+#[test]
+fn fill_and_send_batch_do_not_allocate() {
+    let mut peer: BatchPeer = open();
+    let me = peer.ha();
+    let count = allocations(|| {
+        for _ in 0..GRAMS / BURST {
+            assert_eq!(peer.send_batch(burst(me)).sent, BURST);
+            let mut received = 0;
+            while received < BURST {
+                received += peer.fill().unwrap().filter(|gram| gram.src == me).count();
+            }
+        }
+    });
+    assert_eq!((count, peer.stats().grams_received as usize), (0, GRAMS));
+}
+
+#[test]
+fn fill_wait_queue_and_flush_do_not_allocate() {
+    // With no pause to gather, for the test's own sake.
+    let mut peer = open_batch(config().gather(std::time::Duration::ZERO));
+    let me = peer.ha();
+    let count = allocations(|| {
+        for _ in 0..GRAMS / BURST {
+            for (data, dst) in burst(me) {
+                peer.queue(data, dst).unwrap();
+            }
+            let report = peer.flush();
+            assert_eq!((report.sent, report.stopped), (BURST, Stopped::Done));
+            fill_burst(&mut peer, |gram| assert!(!gram.truncated));
+        }
+        assert!(peer.fill_wait(std::time::Duration::from_millis(1)).unwrap().is_empty());
+    });
+    assert_eq!((count, peer.stats().grams_received as usize), (0, GRAMS));
+}
+
+#[test]
+fn gathering_does_not_allocate() {
+    let mut peer = open_batch(config().gather(std::time::Duration::from_nanos(1)));
+    let me = peer.ha();
+    let count = allocations(|| {
+        for _ in 0..GRAMS / BURST / 10 {
+            assert_eq!(peer.send_batch(burst(me)).sent, BURST);
+            fill_burst(&mut peer, |_| {});
+        }
+    });
+    assert_eq!(count, 0);
+}
+
+#[test]
+fn reading_metadata_does_not_allocate() {
+    let config: PeerConfig = config().rx_time(true).dst_addr(true).ecn(true).gather(std::time::Duration::ZERO);
+    let mut peer = open_batch(config);
+    let me = peer.ha();
+    let is_mmsg = support::is_mmsg(&peer);
+    let count = allocations(|| {
+        for _ in 0..GRAMS / BURST {
+            assert_eq!(peer.send_batch(burst(me)).sent, BURST);
+            fill_burst(&mut peer, |gram| {
+                let meta = gram.meta();
+                assert_eq!(meta.rx_time.is_some() && meta.dst == Some(me.ip()) && meta.ecn == Some(0), is_mmsg);
+            });
+        }
+    });
+    assert_eq!((count, peer.stats().grams_received as usize), (0, GRAMS));
+}
+
+#[test]
+fn a_split_echo_does_not_allocate() {
+    let (mut client, mut server): (BatchPeer, BatchPeer) = (open(), open());
+    let dst = server.ha();
+    let count = allocations(|| {
+        for _ in 0..GRAMS / BURST {
+            assert_eq!(client.send_batch(burst(dst)).sent, BURST);
+            let (mut rx, mut tx) = server.split();
+            let mut echoed = 0;
+            while echoed < BURST {
+                let report = tx.send_batch(rx.fill().unwrap().map(|gram| (gram.data, gram.src)));
+                assert_eq!(report.stopped, Stopped::Done);
+                echoed += report.sent;
+            }
+            let mut back = 0;
+            while back < BURST {
+                back += client.fill().unwrap().len();
+            }
+        }
+    });
+    assert_eq!((count, client.stats().grams_received as usize), (0, GRAMS));
+}
+
+#[test]
+fn rings_change_hands_between_threads_without_allocating() {
+    fn wait_free(pool: &RingPool) -> RecvRing {
+        loop {
+            match pool.take_free() {
+                Some(ring) => return ring,
+                None => std::thread::yield_now(),
+            }
+        }
+    }
+    // One in the reader's hand, four in the queue, one in the worker's hand.
+    let pool = RingPool::new(1 + 4 + 1, BURST, 1240).unwrap();
+    let mut peer = open_batch(config().bc(BURST));
+    let me = peer.ha();
+    let given_out = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        let worker = scope.spawn(|| {
+            let mut grams = 0;
+            let count = allocations(|| {
+                while grams + given_out.load(Ordering::SeqCst) < GRAMS {
+                    match pool.take_full() {
+                        Some(ring) => {
+                            grams += ring.grams().filter(|gram| gram.src == me).count();
+                            assert!(pool.give_back(ring).is_ok());
+                        }
+                        None => std::thread::yield_now(),
+                    }
+                }
+            });
+            (count, grams)
+        });
+        let count = allocations(|| {
+            for _ in 0..GRAMS / BURST {
+                assert_eq!(peer.send_batch(burst(me)).sent, BURST);
+                // The peer's own ring goes by exchange, less the gram that receive gives out …
+                while peer.receive().unwrap().1.is_none() {}
+                given_out.fetch_add(1, Ordering::SeqCst);
+                let filled = peer.exchange(wait_free(&pool));
+                let mut handed_over = 1 + filled.len();
+                assert!(pool.hand_over(filled).is_ok());
+                // … and what it did not hold by a ring of the pool.
+                while handed_over < BURST {
+                    let mut ring = wait_free(&pool);
+                    handed_over += peer.fill_into_wait(&mut ring, PATIENCE).unwrap();
+                    assert!(pool.hand_over(ring).is_ok());
+                }
+            }
+            for _ in 0..10 {
+                let mut ring = wait_free(&pool);
+                assert_eq!(peer.fill_into(&mut ring).unwrap(), 0);
+                assert!(pool.give_back(ring).is_ok());
+            }
+        });
+        assert_eq!((count, worker.join().unwrap()), (0, (0, GRAMS - GRAMS / BURST)));
+    });
+}
+
+#[test]
+fn failing_and_waiting_sends_do_not_allocate() {
+    let mut peer: BatchPeer = open();
+    let me = peer.ha();
+    let port_0 = SocketAddr::from(([127, 0, 0, 1], 0));
+    let count = allocations(|| {
+        for _ in 0..GRAMS / 10 {
+            assert!(peer.send(b"bad", port_0).is_err());
+            let report = peer.send_batch([(&b"good"[..], me), (b"bad", port_0), (b"left", me)]);
+            assert_eq!((report.sent, report.pending), (1, 1));
+            while peer.receive().unwrap().1.is_none() {}
+        }
+        assert!(peer.wait_writable(PATIENCE).unwrap());
+    });
+    assert_eq!((count, peer.stats().send_failed as usize), (0, GRAMS / 5));
+}
