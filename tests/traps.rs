@@ -431,6 +431,18 @@ fn t11_cut_control_data_is_counted_and_never_glues_datagrams_together() {
 }
 
 #[test]
+fn t10_a_plain_peer_never_coalesces() {
+    let mut peer = Peer::new(config().coalesce(true)).unwrap();
+    let data = pattern(300);
+    if !send_segmented(&data, 100, peer.ha()) {
+        return;
+    }
+    for expected in data.chunks(100) {
+        assert_eq!(peer.receive().unwrap().0, expected, "one datagram at a time, not all glued together");
+    }
+}
+
+#[test]
 fn t12_coalesced_datagrams_come_out_split() {
     for coalesce in [false, true] {
         let mut peer = open_batch(config().bc(16).coalesce(coalesce));
