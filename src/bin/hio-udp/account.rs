@@ -88,7 +88,10 @@ pub fn grouped(number: u64) -> String {
 
 impl fmt::Display for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut row = |name: &str, value: String, note: &str| writeln!(f, "  {name:<16}{value:>16}  {note}");
+        let mut row = |name: &str, value: String, note: &str| {
+            let line = format!("  {name:<16}{value:>16}  {note}");
+            writeln!(f, "{}", line.trim_end())
+        };
         if let Some(sent) = self.sent {
             row("sent", grouped(sent), "by the demo's own sender")?;
         }
