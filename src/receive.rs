@@ -57,7 +57,12 @@ impl Endpoint {
             let mut received = RecvSlots::recv(&mut ring.slots, socket);
             let grams = ring.on_received(&received, self.coalesced);
             self.counters.on_received(&received, grams);
-            let Some(error) = received.ended_by.take() else { return Ok(grams) };
+            let Some(error) = received.ended_by.take() else {
+                if grams == 0 && received.slots > 0 {
+                    continue; // none of them can be delivered, but good ones may stand behind them
+                }
+                return Ok(grams);
+            };
             match policy::on_receive_error(error, &self.name, self.ha) {
                 OnReceive::Again if received.slots == 0 => {}
                 OnReceive::Again | OnReceive::Nothing => return Ok(grams),
