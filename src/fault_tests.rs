@@ -756,42 +756,52 @@ fn limit(name: &str) -> Option<usize> {
 #[test]
 #[cfg(target_os = "linux")]
 fn t20_h38_a_clamped_buffer_says_so_and_names_what_lifts_it() {
-    const ASKED: usize = 1 << 29;
+    const HUGE: usize = 1 << 29;
     let faults = Faults::new();
-    let limits = [(Direction::Receive, "rmem_max"), (Direction::Send, "wmem_max")];
     faults.errno(Call::ForceBuffer, usize::MAX, EPERM);
-    let mut peer = None;
-    let logged = logged_by(|| {
-        let config = config().recv_buf_bytes(ASKED).send_buf_bytes(ASKED);
-        peer = Some(Peer::new(config).expect("a clamp is no failure"));
-        for _ in 0..3 {
-            peer.as_mut().unwrap().reopen().unwrap();
+    for (direction, name) in [(Direction::Receive, "rmem_max"), (Direction::Send, "wmem_max")] {
+        let Some(limit) = limit(name).filter(|limit| *limit < HUGE) else { continue };
+        // Half as much again as the limit is less than what Linux then reports, and clamped all the same.
+        for asked in [HUGE, limit + limit / 2] {
+            let mut report = None;
+            let logged = logged_by(|| {
+                let config = match direction {
+                    Direction::Receive => config().recv_buf_bytes(asked),
+                    Direction::Send => config().send_buf_bytes(asked),
+                };
+                let mut peer = Peer::new(config).expect("a clamp is no failure");
+                for _ in 0..3 {
+                    peer.reopen().unwrap();
+                }
+                report = peer.buf_report(direction);
+            });
+            let report = report.unwrap();
+            assert_eq!((report.asked_bytes, report.actual_bytes, report.clamped), (asked, 2 * limit, true));
+            let advice = format!("sysctl -w net.core.{name}={asked}");
+            assert!(report.to_string().contains(&advice), "{report}");
+            assert_eq!(logged.len(), 1, "once in a peer's life: {logged:?}");
+            assert!(logged[0].starts_with("WARN peer 'main'") && logged[0].contains(&advice), "{logged:?}");
         }
-    });
-    let peer = peer.unwrap();
-    let mut clamps = 0;
-    for (direction, name) in limits {
-        let report = peer.buf_report(direction).unwrap();
-        let Some(limit) = limit(name).filter(|limit| *limit < ASKED) else { continue };
-        clamps += 1;
-        assert_eq!(report.asked_bytes, ASKED);
-        assert_eq!((report.clamped, report.actual_bytes), (true, 2 * limit), "{direction:?}");
-        let advice = format!("sysctl -w net.core.{name}={ASKED}");
-        assert!(report.to_string().contains(&advice), "{report}");
-        let lines = logged.iter().filter(|line| line.starts_with("WARN") && line.contains(&advice));
-        assert_eq!(lines.count(), 1, "once in a peer's life: {logged:?}");
     }
-    assert_eq!(logged.len(), clamps, "{logged:?}");
 }
 
 #[test]
 #[cfg(target_os = "linux")]
 fn t20_where_force_is_allowed_nothing_is_clamped() {
-    const ASKED: usize = 1 << 29;
+    use crate::sys::socket::{force_recv_buffer, force_send_buffer};
+
+    const HUGE: usize = 1 << 29;
     let faults = Faults::new();
-    let plain = Peer::new(config().recv_buf_bytes(ASKED)).unwrap();
-    let report = plain.buf_report(Direction::Receive).unwrap();
-    assert_eq!(report.clamped, report.actual_bytes < 2 * ASKED, "compared with what Linux doubled");
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let is_allowed = force_recv_buffer(&socket, HUGE).is_ok() && force_send_buffer(&socket, HUGE).is_ok();
+    let peer = Peer::new(config().recv_buf_bytes(HUGE).send_buf_bytes(HUGE)).unwrap();
+    for (direction, name) in [(Direction::Receive, "rmem_max"), (Direction::Send, "wmem_max")] {
+        let Some(limit) = limit(name) else { continue };
+        let report = peer.buf_report(direction).unwrap();
+        assert_eq!(report.clamped, !is_allowed && limit < HUGE, "{report:?}");
+        assert_eq!(report.actual_bytes, if report.clamped { 2 * limit } else { 2 * HUGE });
+    }
+
     faults.errno(Call::ForceBuffer, usize::MAX, EPERM);
     let default = Peer::new(config()).unwrap();
     let report = default.buf_report(Direction::Receive).unwrap();
