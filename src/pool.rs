@@ -71,6 +71,7 @@ impl RingPool {
     /// # Errors
     ///
     /// Gives the ring back if it is one more than the pool was made for: a ring from elsewhere.
+    #[allow(clippy::result_large_err, reason = "a refusal hands the ring back")]
     pub fn hand_over(&self, filled: RecvRing) -> Result<(), RecvRing> {
         self.full.push(filled)
     }
@@ -85,6 +86,7 @@ impl RingPool {
     /// # Errors
     ///
     /// As [`hand_over`](Self::hand_over).
+    #[allow(clippy::result_large_err, reason = "a refusal hands the ring back")]
     pub fn give_back(&self, mut used: RecvRing) -> Result<(), RecvRing> {
         used.clear();
         self.free.push(used)

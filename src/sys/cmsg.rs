@@ -71,6 +71,7 @@ fn split_first(bytes: &[u8]) -> Option<(cmsghdr, &[u8], &[u8])> {
     // SAFETY: the check above says that size_of::<cmsghdr>() bytes are readable; the read may be
     // unaligned; cmsghdr is made of integers, for which every byte pattern is valid.
     let header = unsafe { bytes.as_ptr().cast::<cmsghdr>().read_unaligned() };
+    #[allow(clippy::unnecessary_cast, reason = "an u32 in musl")]
     let len = header.cmsg_len as usize;
     if len < HEADER_BYTES {
         return None; // damaged: going on would never end

@@ -193,6 +193,7 @@ impl RecvSlots {
 
     /// Control messages of slot `i`, as long as the kernel says.
     fn control(&self, i: usize) -> &[u8] {
+        #[allow(clippy::unnecessary_cast, reason = "an u32 in musl")]
         let len = self.headers[i].msg_hdr.msg_controllen as usize;
         &self.controls[i].0[..len.min(cmsg::CONTROL_BYTES)]
     }
