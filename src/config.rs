@@ -122,7 +122,7 @@ impl PeerConfig {
     }
 
     /// Sets the size in bytes of one slot of a ring, 1 to 65,535; by default
-    /// [`MAX_GRAM_SIZE`](crate::MAX_GRAM_SIZE).
+    /// [`MAX_GRAM_SIZE`].
     ///
     /// A `BatchPeer` cuts datagrams at it, flags and counts them.
     #[doc(alias = "MaxGramSize")]
