@@ -634,6 +634,9 @@ fn a_pool_passes_every_ring_round_and_loses_none() {
     assert_eq!(seen, numbered(0..GRAMS), "in order, each once");
     until("all rings free", || pool.free() == 4);
     assert_eq!(pool.full(), 0);
+    let ring = pool.take_free().unwrap();
+    assert!(ring.is_empty() && ring.grams().next().is_none(), "a ring comes back empty");
+    assert!(pool.give_back(ring).is_ok());
     assert!(pool.give_back(RecvRing::new(1, 1).unwrap()).is_err(), "one more than there is room for");
 }
 
