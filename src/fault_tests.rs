@@ -2,6 +2,7 @@
 //!
 //! Each test also holds the counters to it: what was given is sent, failed or still pending, and
 //! every system call is counted.
+#![cfg(unix)]
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
