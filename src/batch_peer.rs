@@ -164,23 +164,30 @@ impl BatchPeer {
         self.endpoint.fill_wait(ring, &mut self.pace, timeout)
     }
 
-    /// Hands the peer's ring over, with the grams that were not yet given out, for an empty one.
+    /// Hands the peer's ring over, for a spare one: with the batch that the last [`fill`](Self::fill)
+    /// gave, or with what [`receive`](Transport::receive) has not given out yet.
     ///
-    /// What `empty` still held is forgotten. Nothing is allocated or copied.
+    /// So a reader may look at a batch and then hand the whole of it to a worker. What `empty` still
+    /// held is forgotten. Nothing is allocated or copied. A peer that coalesces needs slots of 65,535
+    /// bytes: with a smaller ring the next `fill` is an error.
     ///
     /// ```
     /// use hio_udp::{BatchPeer, PeerConfig, RecvRing, Transport};
-    /// # let mut peer = BatchPeer::new(PeerConfig::new().port(0).reopen(true))?;
-    /// # let me = peer.ha();
-    /// # peer.send_batch([(&b"a"[..], me), (b"b", me)]);
-    /// peer.receive()?; // fetches a batch, gives out the first gram of it
+    /// use std::time::Duration;
+    ///
+    /// let mut peer = BatchPeer::new(PeerConfig::new().port(0).reopen(true))?;
+    /// let me = peer.ha();
+    /// peer.send_batch([(&b"a"[..], me), (b"b", me)]);
+    /// assert_eq!(peer.fill_wait(Duration::from_secs(1))?.len(), 2);
     /// let filled = peer.exchange(RecvRing::new(64, 1240)?);
-    /// assert_eq!(filled.grams().map(|gram| gram.data).collect::<Vec<_>>(), [b"b"]);
+    /// assert_eq!(filled.grams().map(|gram| gram.data).collect::<Vec<_>>(), [b"a", b"b"]);
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn exchange(&mut self, mut empty: RecvRing) -> RecvRing {
         empty.clear();
-        std::mem::replace(&mut self.ring, empty)
+        let mut filled = std::mem::replace(&mut self.ring, empty);
+        filled.take_back();
+        filled
     }
 
     /// Copies one gram into the send ring; [`flush`](Self::flush) sends it.
@@ -210,8 +217,8 @@ impl BatchPeer {
     /// call for up to `bc` (at most 1,024) of them.
     ///
     /// Stops at the first gram that fails or that the kernel has no room for, and reports it;
-    /// everything behind it is untouched. Grams queued before go first; as long as they cannot,
-    /// nothing of `grams` is sent.
+    /// everything behind it is untouched, though counted, so `grams` must come to an end. Grams
+    /// queued before go first; as long as they cannot, nothing of `grams` is sent.
     ///
     /// A destination of another family than the socket's fails with EAFNOSUPPORT or EINVAL.
     pub fn send_batch<'d>(&mut self, grams: impl IntoIterator<Item = (&'d [u8], SocketAddr)>) -> SendReport {

@@ -1,8 +1,10 @@
 //! Rings: memory for many datagrams, allocated once, owned by exactly one holder at a time.
 
+use std::cell::Cell;
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::iter::FusedIterator;
+use std::marker::PhantomData;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use crate::gram::{Gram, MAX_DATAGRAM_SIZE};
@@ -52,6 +54,10 @@ pub struct RecvRing {
     filled: usize,
     /// The first gram not yet handed out.
     cursor: Cursor,
+    /// Where `cursor` stood before the last `take`, until something else is received or handed out.
+    taken: Option<Cursor>,
+    /// A ring has one owner: it may move to another thread, but not be looked at from two.
+    _not_sync: PhantomData<Cell<()>>,
 }
 
 impl RecvRing {
@@ -65,7 +71,13 @@ impl RecvRing {
     /// together make more than 4 GiB.
     pub fn new(bc: usize, gram_size: usize) -> io::Result<Self> {
         check_shape(bc, gram_size)?;
-        Ok(Self { slots: RecvSlots::new(bc, gram_size), filled: 0, cursor: Cursor::default() })
+        Ok(Self {
+            slots: RecvSlots::new(bc, gram_size),
+            filled: 0,
+            cursor: Cursor::default(),
+            taken: None,
+            _not_sync: PhantomData,
+        })
     }
 
     /// Number of slots: at most so many datagrams come with one system call.
@@ -102,6 +114,7 @@ impl RecvRing {
     pub fn clear(&mut self) {
         self.filled = 0;
         self.cursor = Cursor::default();
+        self.taken = None;
     }
 
     /// Takes note of what a receive call stored in the slots; gives the number of grams.
@@ -109,6 +122,7 @@ impl RecvRing {
         self.filled = received.slots;
         let left = if coalesced { self.count_pieces() } else { received.deliverable };
         self.cursor = Cursor { left, ..Cursor::default() };
+        self.taken = None;
         left
     }
 
@@ -122,6 +136,7 @@ impl RecvRing {
         let mut grams = Grams { slots: &self.slots, filled: self.filled, cursor: self.cursor };
         let gram = grams.next();
         self.cursor = grams.cursor;
+        self.taken = None;
         gram
     }
 
@@ -129,7 +144,15 @@ impl RecvRing {
     pub(crate) fn take(&mut self) -> Grams<'_> {
         let handed_out = Cursor { slot: self.filled, ..Cursor::default() };
         let cursor = std::mem::replace(&mut self.cursor, handed_out);
+        self.taken = Some(cursor);
         Grams { slots: &self.slots, filled: self.filled, cursor }
+    }
+
+    /// Takes back the last `take`, if nothing has happened since: its grams go with the ring.
+    pub(crate) fn take_back(&mut self) {
+        if let Some(cursor) = self.taken.take() {
+            self.cursor = cursor;
+        }
     }
 }
 

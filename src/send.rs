@@ -1,7 +1,7 @@
 //! How an endpoint sends: one datagram, or a batch with a report of what became of it.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 
 use crate::endpoint::Endpoint;
 use crate::policy::{self, INTERRUPTIONS_MAX, OnSend};
@@ -22,14 +22,16 @@ pub enum Stopped {
     NoBuffers,
     /// The gram at `first_error` failed; those behind it were not tried.
     Failed,
+    /// The peer is closed, as `first_error` says: nothing was tried, everything is pending.
+    Closed,
 }
 
-/// What became of a batch: `sent + pending` grams, and one more if `first_error` is set.
+/// What became of a batch: `sent + pending` grams, and one more if one [`Failed`](Stopped::Failed).
 ///
 /// The kernel took the first `sent` grams. If the next one failed, `first_error` has its index
 /// (which is `sent`) and the error; that gram is given up and counted. The `pending` grams behind
 /// are untouched and in order: in the ring after a flush, with the caller after `send_batch`, who
-/// goes on with `.skip(sent)`, or `.skip(sent + 1)` to leave the failed one out.
+/// goes on with `.skip(report.settled())`, or with `.skip(report.sent)` to try the failed one again.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct SendReport {
@@ -48,7 +50,7 @@ pub struct SendReport {
 impl SendReport {
     /// Number of leading grams that are done with: sent, or failed.
     pub fn settled(&self) -> usize {
-        self.sent + usize::from(self.first_error.is_some())
+        self.sent + usize::from(self.stopped == Stopped::Failed)
     }
 
     fn fail(&mut self, error: io::Error) {
@@ -84,6 +86,13 @@ impl Endpoint {
         mut grams: impl Iterator<Item = (&'d [u8], SocketAddr)>,
     ) -> SendReport {
         let mut report = SendReport::default();
+        let socket = match self.socket() {
+            Ok(socket) => socket,
+            Err(error) => {
+                let pending = grams.count();
+                return SendReport { pending, first_error: Some((0, error)), stopped: Stopped::Closed, ..report };
+            }
+        };
         let mut next = grams.next();
         while next.is_some() {
             let mut staged = batch.stage();
@@ -95,7 +104,7 @@ impl Endpoint {
                 }
             }
             let before = report.settled();
-            self.send_staged(&mut staged, &mut report);
+            self.send_staged(socket, &mut staged, &mut report);
             report.pending = staged.len() - (report.settled() - before);
             if report.stopped != Stopped::Done {
                 break;
@@ -112,11 +121,7 @@ impl Endpoint {
     /// If it goes, the error was one of the socket's own, like a refused connection, and was used
     /// up; going alone also makes sure that the next such error stands at the front of its call,
     /// where it cannot be hidden again (T7).
-    fn send_staged(&self, staged: &mut Staged<'_, '_>, report: &mut SendReport) {
-        let socket = match self.socket() {
-            Ok(socket) => socket,
-            Err(error) => return report.fail(error),
-        };
+    fn send_staged(&self, socket: &UdpSocket, staged: &mut Staged<'_, '_>, report: &mut SendReport) {
         let (mut done, mut alone, mut interruptions) = (0, false, 0);
         while done < staged.len() {
             let end = if alone { done + 1 } else { staged.len() };
@@ -155,9 +160,7 @@ impl Endpoint {
     /// Sends what `ring` holds, in order; what was sent or failed leaves it.
     pub(crate) fn flush(&self, batch: &mut SendBatch, ring: &mut SendRing) -> SendReport {
         let report = self.send_grams(batch, ring.grams());
-        if self.opened() {
-            ring.discard(report.settled());
-        }
+        ring.discard(report.settled());
         report
     }
 }

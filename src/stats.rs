@@ -78,7 +78,8 @@ pub struct Stats {
     pub grams_truncated: u64,
     /// Received datagrams whose control messages did not fit (MSG_CTRUNC).
     pub grams_control_truncated: u64,
-    /// Datagrams that were received but could not be delivered: no readable source address.
+    /// Slots that were received but could not be delivered: no readable source address, or a
+    /// coalesced buffer whose segment size was cut off, which counts as one.
     pub grams_undecodable: u64,
     /// Of the received: still unread in the ring when it was closed, reopened or cleared.
     pub recv_discarded: u64,

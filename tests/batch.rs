@@ -304,14 +304,31 @@ fn exchange_hands_over_what_was_not_given_out() {
 }
 
 #[test]
-fn exchange_hands_over_nothing_that_fill_gave_out() {
+fn exchange_hands_over_the_batch_that_fill_gave() {
     let mut peer = open_batch(config().bc(4));
     let me = peer.ha();
+    let spare = || RecvRing::new(4, 1240).unwrap();
     send_numbered(&mut peer, me, 0..3);
-    assert_eq!(peer.fill().unwrap().len(), 3);
-    let ring = peer.exchange(RecvRing::new(4, 1240).unwrap());
-    assert_eq!((ring.len(), ring.is_empty()), (0, true));
-    assert_eq!(data_of(ring.grams()), Vec::<Vec<u8>>::new());
+    assert_eq!(peer.fill().unwrap().take(1).count(), 1, "whether looked at or not");
+    let ring = peer.exchange(spare());
+    assert_eq!((ring.len(), ring.is_empty()), (3, false));
+    assert_eq!(data_of(ring.grams()), numbered(0..3));
+
+    // What `receive` gave out before is not in the batch that `fill` gave.
+    send_numbered(&mut peer, me, 3..6);
+    peer.receive().unwrap();
+    peer.fill().unwrap();
+    assert_eq!(data_of(peer.exchange(spare()).grams()), numbered(4..6));
+
+    // A fill that finds nothing leaves nothing to hand over, and neither does a close.
+    send_numbered(&mut peer, me, 6..7);
+    assert_eq!((peer.fill().unwrap().len(), peer.fill().unwrap().len()), (1, 0));
+    assert!(peer.exchange(spare()).is_empty());
+    send_numbered(&mut peer, me, 7..8);
+    peer.fill().unwrap();
+    peer.close();
+    assert!(peer.exchange(spare()).is_empty());
+    assert_eq!(peer.stats().recv_discarded, 0, "all of them were given out");
 }
 
 #[test]

@@ -92,6 +92,8 @@ struct Side {
     /// Slots and slot size of the peer's own ring.
     shape: (usize, usize),
     ring: VecDeque<Got>,
+    /// The batch that the last fill gave, as long as nothing else was received.
+    given: VecDeque<Got>,
     /// Slots and slot size of the send ring.
     outbox_shape: (usize, usize),
     outbox: VecDeque<(Vec<u8>, To)>,
@@ -161,9 +163,7 @@ impl Model {
     }
 
     fn closed_report(grams: usize) -> Report {
-        let failure = (grams > 0).then_some((0, 0));
-        let stopped = if grams > 0 { Stopped::Failed } else { Stopped::Done };
-        Report { sent: 0, bytes: 0, pending: grams.saturating_sub(1), failure, stopped }
+        Report { sent: 0, bytes: 0, pending: grams, failure: Some((0, 0)), stopped: Stopped::Closed }
     }
 
     fn queue(&mut self, i: usize, data: &[u8], to: To) -> Result<(), Full> {
@@ -236,6 +236,7 @@ impl Model {
     }
 
     fn refill(&mut self, i: usize) {
+        self.sides[i].given.clear();
         if self.sides[i].ring.is_empty() {
             self.sides[i].ring = self.take(i, self.sides[i].shape);
         }
@@ -254,13 +255,15 @@ impl Model {
             return Err(0);
         }
         self.refill(i);
-        Ok(std::mem::take(&mut self.sides[i].ring))
+        self.sides[i].given = std::mem::take(&mut self.sides[i].ring);
+        Ok(self.sides[i].given.clone())
     }
 
     fn close(&mut self, i: usize) {
         let side = &mut self.sides[i];
         side.opened = false;
         side.unreported = false;
+        side.given.clear();
         side.counts.recv_discarded += side.ring.drain(..).count() as u64;
         side.counts.send_discarded += side.outbox.drain(..).count() as u64;
         self.lost += side.socket.drain(..).count() as u64;
@@ -351,6 +354,7 @@ fn side<T: Transport>(peer: &T, shape: (usize, usize)) -> Side {
         budget: 120_000.min(peer.actual_buf_sizes().1 / 10 * 6),
         shape,
         ring: VecDeque::new(),
+        given: VecDeque::new(),
         outbox_shape: shape,
         outbox: VecDeque::new(),
         unreported: false,
@@ -465,7 +469,9 @@ fn run_batch_peers(seed: u64, errno_of_port_0: i32) {
                 spare = peers[i].exchange(spare);
                 std::mem::swap(&mut model.sides[i].shape, &mut spare_shape);
                 let inside: Vec<_> = spare.grams().map(got).collect();
-                assert_eq!(inside, Vec::from(std::mem::take(&mut model.sides[i].ring)));
+                let side = &mut model.sides[i];
+                let expected = [&mut side.given, &mut side.ring].map(std::mem::take).into_iter().flatten();
+                assert_eq!(inside, expected.collect::<Vec<_>>());
                 assert_eq!((spare.len(), spare.bc(), spare.gram_size()), (inside.len(), spare_shape.0, spare_shape.1));
             }
             21 => {

@@ -127,6 +127,8 @@ struct Model {
     /// What waits in the socket, as the receive calls will see it: a slot each.
     socket: VecDeque<Vec<Datagram>>,
     ring: VecDeque<Datagram>,
+    /// The batch that the last fill gave, as long as nothing else was received.
+    given: VecDeque<Datagram>,
     outbox: VecDeque<(Vec<u8>, Item)>,
     unreported: bool,
     counts: Counts,
@@ -148,6 +150,7 @@ impl Model {
     }
 
     fn refill(&mut self, bc: usize, slot: usize) {
+        self.given.clear();
         if self.ring.is_empty() {
             self.ring = self.take_batch(bc, slot).into();
         }
@@ -279,6 +282,7 @@ fn run(input: &Input, elsewhere: &UdpSocket) -> io::Result<()> {
         elsewhere: elsewhere.local_addr()?,
         socket: VecDeque::new(),
         ring: VecDeque::new(),
+        given: VecDeque::new(),
         outbox: VecDeque::new(),
         unreported: false,
         counts: Counts::default(),
@@ -346,12 +350,12 @@ fn run(input: &Input, elsewhere: &UdpSocket) -> io::Result<()> {
                 let taken = grams.by_ref().take(usize::from(looks)).count();
                 assert_eq!(grams.len(), model.ring.len() - taken);
                 assert_eq!(grams.is_empty(), grams.clone().next().is_none());
-                model.ring.clear();
+                model.given = std::mem::take(&mut model.ring);
             }
             Op::FillWait => {
                 model.refill(ring_bc, slot);
                 assert_same_grams(peer.fill_wait(Duration::ZERO)?, &model.ring, slot);
-                model.ring.clear();
+                model.given = std::mem::take(&mut model.ring);
             }
             Op::FillInto => {
                 let count = peer.fill_into(&mut spare)?;
@@ -363,15 +367,17 @@ fn run(input: &Input, elsewhere: &UdpSocket) -> io::Result<()> {
                 let (new_bc, new_slot) = (spare.bc(), spare.gram_size());
                 spare = peer.exchange(spare);
                 assert_eq!((spare.bc(), spare.gram_size()), (ring_bc, slot));
-                assert_same_grams(spare.grams(), &model.ring, slot);
-                model.ring.clear();
+                let given = std::mem::take(&mut model.given);
+                let unread = std::mem::take(&mut model.ring);
+                assert_same_grams(spare.grams(), &given.into_iter().chain(unread).collect(), slot);
                 (ring_bc, slot) = (new_bc, new_slot);
             }
             Op::Echo => {
                 model.refill(ring_bc, slot);
                 let (mut receiver, mut sender) = peer.split();
                 let report = sender.send_batch(receiver.fill()?.map(|gram| (gram.data, gram.src)));
-                let ring = std::mem::take(&mut model.ring).into_iter();
+                model.given = std::mem::take(&mut model.ring);
+                let ring = model.given.iter().cloned();
                 let grams = ring.map(|d| (d.bytes[..d.bytes.len().min(slot)].to_vec(), d.src)).collect();
                 model.send_queued_first();
                 assert_report(&report, model.send_batch(grams));
@@ -384,6 +390,7 @@ fn run(input: &Input, elsewhere: &UdpSocket) -> io::Result<()> {
                 model.unreported = false;
                 model.socket.clear();
                 model.ring.clear();
+                model.given.clear();
                 model.outbox.clear();
             }
         }
