@@ -1,0 +1,164 @@
+//! Sending over loopback: processor time per datagram of the sending thread.
+//!
+//! Loopback does the receiver's part inside the send call, so every figure has it. After each round
+//! the receivers are read empty, untimed, and what arrived is checked.
+
+use std::net::{SocketAddr, UdpSocket};
+
+use hio_udp::{BatchPeer, MAX_GRAM_SIZE, Transport};
+use hio_udp_benches::harness::{self, Contestant};
+use hio_udp_benches::machine;
+use hio_udp_benches::rivals::{Recvmmsg, Sendmmsg};
+use hio_udp_benches::traffic::{self, RECV_BUF_BYTES, Tally};
+use quinn_udp::{Transmit, UdpSocketState};
+
+/// Datagrams in a round.
+const COUNT: usize = 1024;
+const ROUNDS: usize = 61;
+/// Datagrams in one system call.
+const BATCH: usize = 64;
+/// Receivers in the table of many destinations.
+const MANY: usize = 64;
+
+const SENDMMSG: &str = "bare sendmmsg, 64 a call";
+const SEND_TO: &str = "std send_to";
+const CONNECTED: &str = "std send, connected";
+
+/// Sends `COUNT` datagrams; gives the number the kernel took.
+struct Sender {
+    name: &'static str,
+    at: SocketAddr,
+    send: Box<dyn FnMut() -> usize>,
+}
+
+impl Sender {
+    fn new(name: &'static str, at: SocketAddr, send: impl FnMut() -> usize + 'static) -> Self {
+        Self { name, at, send: Box::new(send) }
+    }
+
+    /// Sends one round, checks that all of it arrived, and gives the time of the sending.
+    fn measure(&mut self, receivers: &mut [Recvmmsg], payload: &[u8]) -> f64 {
+        let start = machine::thread_time();
+        let sent = (self.send)();
+        let time = machine::thread_time() - start;
+        let mut tally = Tally::default();
+        receivers.iter_mut().for_each(|receiver| receiver.drain(&mut tally));
+        assert_eq!((sent, tally), (COUNT, Tally::expected(COUNT, payload, self.at)), "{}", self.name);
+        time.as_nanos() as f64 / COUNT as f64
+    }
+}
+
+/// The destination of each datagram of a round.
+fn round_robin(destinations: &[SocketAddr]) -> Vec<SocketAddr> {
+    destinations.iter().copied().cycle().take(COUNT).collect()
+}
+
+fn sendmmsg(name: &'static str, payload: &[u8], destinations: &[SocketAddr]) -> Sender {
+    let mut bare = Sendmmsg::new(traffic::socket(0), payload, round_robin(destinations).into_iter());
+    Sender::new(name, bare.socket().local_addr().unwrap(), move || bare.send(BATCH))
+}
+
+fn std_send_to(payload: &[u8], destinations: &[SocketAddr]) -> Sender {
+    let (socket, payload, to) = (traffic::socket(0), payload.to_vec(), round_robin(destinations));
+    let at = socket.local_addr().unwrap();
+    Sender::new(SEND_TO, at, move || to.iter().filter(|to| socket.send_to(&payload, **to).is_ok()).count())
+}
+
+fn std_connected(payload: &[u8], destination: SocketAddr) -> Sender {
+    let (socket, payload) = (traffic::socket(0), payload.to_vec());
+    socket.connect(destination).expect("a UDP socket connects at once");
+    let at = socket.local_addr().unwrap();
+    Sender::new(CONNECTED, at, move || (0..COUNT).filter(|_| socket.send(&payload).is_ok()).count())
+}
+
+/// One datagram a call: no segmentation, which would be another table.
+fn quinn(payload: &[u8], destinations: &[SocketAddr]) -> Sender {
+    let (socket, payload, to) = (traffic::socket(0), payload.to_vec(), round_robin(destinations));
+    let at = socket.local_addr().unwrap();
+    let state = UdpSocketState::new((&socket).into()).expect("quinn-udp takes any UDP socket");
+    Sender::new("quinn-udp, one a call", at, move || {
+        let send = |to: &&SocketAddr| {
+            let transmit =
+                Transmit { destination: **to, ecn: None, contents: &payload, segment_size: None, src_ip: None };
+            state.try_send((&socket).into(), &transmit).is_ok()
+        };
+        to.iter().filter(send).count()
+    })
+}
+
+fn batch_peer() -> BatchPeer {
+    traffic::batch_peer(BATCH, MAX_GRAM_SIZE, 0)
+}
+
+fn send_batch(payload: &[u8], destinations: &[SocketAddr]) -> Sender {
+    let (mut peer, payload, to) = (batch_peer(), payload.to_vec(), round_robin(destinations));
+    Sender::new("BatchPeer::send_batch", peer.ha(), move || {
+        peer.send_batch(to.iter().map(|to| (payload.as_slice(), *to))).sent
+    })
+}
+
+fn queue_and_flush(payload: &[u8], destinations: &[SocketAddr]) -> Sender {
+    let (mut peer, payload, to) = (batch_peer(), payload.to_vec(), round_robin(destinations));
+    Sender::new("BatchPeer::queue, flush", peer.ha(), move || {
+        let mut sent = 0;
+        for batch in to.chunks(BATCH) {
+            for to in batch {
+                peer.queue(&payload, *to).expect("the ring was flushed");
+            }
+            sent += peer.flush().sent;
+        }
+        sent
+    })
+}
+
+fn send(payload: &[u8], destinations: &[SocketAddr]) -> Sender {
+    let (mut peer, payload, to) = (batch_peer(), payload.to_vec(), round_robin(destinations));
+    Sender::new("BatchPeer::send", peer.ha(), move || {
+        to.iter().filter(|to| peer.send(&payload, **to).is_ok_and(|sent| sent > 0)).count()
+    })
+}
+
+fn paired(size: usize, receiver_count: usize) {
+    let payload = traffic::payload(size);
+    let socket = |_| traffic::socket(RECV_BUF_BYTES / receiver_count);
+    let sockets: Vec<UdpSocket> = (0..receiver_count).map(socket).collect();
+    let to: Vec<SocketAddr> = sockets.iter().map(|socket| socket.local_addr().unwrap()).collect();
+    let mut receivers: Vec<Recvmmsg> =
+        sockets.into_iter().map(|socket| Recvmmsg::new(socket, BATCH, MAX_GRAM_SIZE)).collect();
+    let mut senders = vec![
+        sendmmsg(SENDMMSG, &payload, &to),
+        sendmmsg("the same again (null ratio)", &payload, &to),
+        std_send_to(&payload, &to),
+        quinn(&payload, &to),
+        send_batch(&payload, &to),
+        queue_and_flush(&payload, &to),
+        send(&payload, &to),
+    ];
+    let mut references = vec![SENDMMSG, SEND_TO];
+    if let [only] = to[..] {
+        senders.push(std_connected(&payload, only));
+        references.push(CONNECTED);
+    }
+    let receivers = std::cell::RefCell::new(&mut receivers[..]);
+    let mut contestants: Vec<Contestant<'_, 1>> = senders
+        .iter_mut()
+        .map(|sender| {
+            let (payload, receivers, name) = (&payload, &receivers, sender.name);
+            Contestant::new(name, move || [sender.measure(&mut receivers.borrow_mut(), payload)])
+        })
+        .collect();
+    let outcomes = harness::rounds(ROUNDS, &mut contestants);
+    let title =
+        format!("send, {size} bytes, {receiver_count} destination(s): ns per datagram, loopback delivery included");
+    harness::print_table(&title, &outcomes, 0, &references);
+}
+
+fn main() {
+    println!("{}", machine::describe());
+    let is_quiet = machine::quieten(0);
+    println!("one thread on processor 0, {}", if is_quiet { "SCHED_FIFO" } else { "ordinary priority" });
+    for size in [64, 1240] {
+        paired(size, 1);
+        paired(size, MANY);
+    }
+}

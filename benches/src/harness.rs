@@ -1,0 +1,89 @@
+//! Paired measurement: all contestants take turns, many times, in one run.
+
+use std::env;
+
+/// One way of doing the work; each call is one measurement of `M` figures.
+pub struct Contestant<'a, const M: usize> {
+    name: String,
+    run: Box<dyn FnMut() -> [f64; M] + 'a>,
+}
+
+impl<'a, const M: usize> Contestant<'a, M> {
+    /// A contestant by its name in the table.
+    pub fn new(name: impl Into<String>, run: impl FnMut() -> [f64; M] + 'a) -> Self {
+        Self { name: name.into(), run: Box::new(run) }
+    }
+}
+
+/// Median and quartiles of one figure over all rounds.
+#[derive(Clone, Copy, Debug)]
+pub struct Quartiles {
+    /// A quarter of the rounds was below.
+    pub low: f64,
+    /// Half of the rounds was below.
+    pub median: f64,
+    /// A quarter of the rounds was above.
+    pub high: f64,
+}
+
+impl Quartiles {
+    fn of(mut values: Vec<f64>) -> Self {
+        values.sort_by(f64::total_cmp);
+        let at = |quarter: usize| values[(values.len() - 1) * quarter / 4];
+        Self { low: at(1), median: at(2), high: at(3) }
+    }
+}
+
+/// What one contestant reached.
+#[derive(Clone, Debug)]
+pub struct Outcome<const M: usize> {
+    /// Its name.
+    pub name: String,
+    /// Its figures, in the order it gave them.
+    pub figures: [Quartiles; M],
+}
+
+/// Rounds that come first and do not count: caches, page faults, lazily made kernel memory.
+const WARM_UP: usize = 2;
+
+/// Lets all contestants take turns for `count` rounds.
+pub fn rounds<const M: usize>(count: usize, contestants: &mut [Contestant<'_, M>]) -> Vec<Outcome<M>> {
+    let count = if is_smoke_test() { 1 } else { count };
+    let mut values = vec![[(); M].map(|()| Vec::with_capacity(count)); contestants.len()];
+    for round in 0..WARM_UP + count {
+        for (contestant, values) in contestants.iter_mut().zip(&mut values) {
+            let measured = (contestant.run)();
+            if round >= WARM_UP {
+                measured.into_iter().zip(values).for_each(|(figure, values)| values.push(figure));
+            }
+        }
+    }
+    let outcome = |(contestant, values): (&Contestant<'_, M>, [Vec<f64>; M])| Outcome {
+        name: contestant.name.clone(),
+        figures: values.map(Quartiles::of),
+    };
+    contestants.iter().zip(values).map(outcome).collect()
+}
+
+/// `cargo test --benches` and `cargo bench -- --test` run everything once, to see that it works.
+pub fn is_smoke_test() -> bool {
+    env::args().any(|argument| argument == "--test")
+}
+
+/// Prints one figure of every contestant, and its ratio to the contestants named in `references`.
+pub fn print_table<const M: usize>(title: &str, outcomes: &[Outcome<M>], figure: usize, references: &[&str]) {
+    println!("\n{title}");
+    print!("  {:<36} {:>9} {:>19}", "", "median", "quartiles");
+    references.iter().for_each(|reference| print!("  {:>16}", format!("× {reference}")));
+    println!();
+    for outcome in outcomes {
+        let Quartiles { low, median, high } = outcome.figures[figure];
+        print!("  {:<36} {median:>9.1} {:>19}", outcome.name, format!("{low:.1} – {high:.1}"));
+        for reference in references {
+            let base = outcomes.iter().find(|outcome| outcome.name == *reference);
+            let ratio = base.map_or(f64::NAN, |base| median / base.figures[figure].median);
+            print!("  {ratio:>16.3}");
+        }
+        println!();
+    }
+}

@@ -1,0 +1,232 @@
+//! The loops to beat, written as barely as C would: no checks, no counters, no options.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::mem;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::ptr;
+use std::time::Duration;
+
+use libc::{c_int, c_uint, iovec, mmsghdr, pollfd, sockaddr_in, socklen_t};
+
+use crate::traffic::{self, Tally};
+
+fn empty_header() -> mmsghdr {
+    // SAFETY: mmsghdr holds integers and raw pointers only; zeroes and nulls are valid.
+    unsafe { mem::zeroed() }
+}
+
+fn empty_name() -> sockaddr_in {
+    // SAFETY: sockaddr_in is made of integers only; zeroes are valid.
+    unsafe { mem::zeroed() }
+}
+
+#[inline]
+fn address(name: &sockaddr_in) -> u64 {
+    traffic::ipv4(u32::from_be(name.sin_addr.s_addr), u16::from_be(name.sin_port))
+}
+
+/// `recvmmsg` over `slots` headers, with addresses, without control data.
+pub struct Recvmmsg {
+    socket: UdpSocket,
+    bytes: Vec<u8>,
+    slot_bytes: usize,
+    names: Vec<sockaddr_in>,
+    _iovecs: Vec<iovec>,
+    headers: Vec<mmsghdr>,
+}
+
+impl Recvmmsg {
+    /// Wires the headers once.
+    pub fn new(socket: UdpSocket, slots: usize, slot_bytes: usize) -> Self {
+        let mut bytes = vec![0xA5; slots * slot_bytes];
+        let mut names = vec![empty_name(); slots];
+        let mut iovecs: Vec<iovec> = bytes
+            .chunks_exact_mut(slot_bytes)
+            .map(|slot| iovec { iov_base: slot.as_mut_ptr().cast(), iov_len: slot_bytes })
+            .collect();
+        let mut headers = vec![empty_header(); slots];
+        for ((header, name), iovec) in headers.iter_mut().zip(&mut names).zip(&mut iovecs) {
+            header.msg_hdr.msg_name = ptr::from_mut(name).cast();
+            header.msg_hdr.msg_iov = iovec;
+            header.msg_hdr.msg_iovlen = 1;
+        }
+        Self { socket, bytes, slot_bytes, names, _iovecs: iovecs, headers }
+    }
+
+    /// The socket.
+    pub fn socket(&self) -> &UdpSocket {
+        &self.socket
+    }
+
+    /// Takes all there is.
+    pub fn drain(&mut self, tally: &mut Tally) {
+        loop {
+            for header in &mut self.headers {
+                header.msg_hdr.msg_namelen = size_of::<sockaddr_in>() as socklen_t;
+            }
+            // SAFETY: every header's name and iov lead into this value's own Vecs, which never grow,
+            // with their true lengths; `&mut self` keeps everybody else out.
+            let filled = unsafe {
+                libc::recvmmsg(
+                    self.socket.as_raw_fd(),
+                    self.headers.as_mut_ptr(),
+                    self.headers.len() as c_uint,
+                    libc::MSG_DONTWAIT as _,
+                    ptr::null_mut(),
+                )
+            };
+            let Ok(filled @ 1..) = usize::try_from(filled) else { return };
+            for i in 0..filled {
+                let header = &self.headers[i];
+                let start = i * self.slot_bytes;
+                let data = &self.bytes[start..start + header.msg_len as usize];
+                tally.add(data, address(&self.names[i]), header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0);
+            }
+        }
+    }
+}
+
+/// `recvfrom`, one datagram a call, with addresses.
+pub struct Recvfrom {
+    socket: UdpSocket,
+    buffer: Vec<u8>,
+}
+
+impl Recvfrom {
+    /// A buffer of `slot_bytes`.
+    pub fn new(socket: UdpSocket, slot_bytes: usize) -> Self {
+        Self { socket, buffer: vec![0xA5; slot_bytes] }
+    }
+
+    /// The socket.
+    pub fn socket(&self) -> &UdpSocket {
+        &self.socket
+    }
+
+    /// Takes all there is.
+    pub fn drain(&mut self, tally: &mut Tally) {
+        let mut name = empty_name();
+        loop {
+            let mut name_len = size_of::<sockaddr_in>() as socklen_t;
+            // SAFETY: buffer, name and its length are alive, writable and of the sizes given.
+            let len = unsafe {
+                libc::recvfrom(
+                    self.socket.as_raw_fd(),
+                    self.buffer.as_mut_ptr().cast(),
+                    self.buffer.len(),
+                    libc::MSG_DONTWAIT,
+                    (&raw mut name).cast(),
+                    &raw mut name_len,
+                )
+            };
+            let Ok(len) = usize::try_from(len) else { return };
+            tally.add(&self.buffer[..len], address(&name), false);
+        }
+    }
+}
+
+/// The standard library's `recv_from`.
+pub struct StdRecvFrom {
+    socket: UdpSocket,
+    buffer: Vec<u8>,
+}
+
+impl StdRecvFrom {
+    /// A buffer of `slot_bytes`.
+    pub fn new(socket: UdpSocket, slot_bytes: usize) -> Self {
+        Self { socket, buffer: vec![0xA5; slot_bytes] }
+    }
+
+    /// The socket.
+    pub fn socket(&self) -> &UdpSocket {
+        &self.socket
+    }
+
+    /// Takes all there is.
+    pub fn drain(&mut self, tally: &mut Tally) {
+        while let Ok((len, src)) = self.socket.recv_from(&mut self.buffer) {
+            tally.add(&self.buffer[..len], traffic::address(src), false);
+        }
+    }
+}
+
+/// `sendmmsg` over headers in which everything stands already: one per destination, one payload.
+pub struct Sendmmsg {
+    socket: UdpSocket,
+    _payload: Vec<u8>,
+    _names: Vec<sockaddr_in>,
+    _iovecs: Vec<iovec>,
+    headers: Vec<mmsghdr>,
+}
+
+// SAFETY: the headers' pointers lead only into this value's own Vecs, which move with it.
+unsafe impl Send for Sendmmsg {}
+
+impl Sendmmsg {
+    /// Wires the headers once.
+    ///
+    /// # Panics
+    ///
+    /// If a destination is not IPv4.
+    pub fn new(socket: UdpSocket, payload: &[u8], destinations: impl Iterator<Item = SocketAddr>) -> Self {
+        let mut payload = payload.to_vec();
+        let name = |destination| match destination {
+            SocketAddr::V4(v4) => sockaddr_in {
+                sin_family: libc::AF_INET as libc::sa_family_t,
+                sin_port: v4.port().to_be(),
+                sin_addr: libc::in_addr { s_addr: v4.ip().to_bits().to_be() },
+                sin_zero: [0; 8],
+            },
+            SocketAddr::V6(_) => panic!("the benchmarks send over IPv4"),
+        };
+        let mut names: Vec<sockaddr_in> = destinations.map(name).collect();
+        let iovec = iovec { iov_base: payload.as_mut_ptr().cast(), iov_len: payload.len() };
+        let mut iovecs = vec![iovec; names.len()];
+        let mut headers = vec![empty_header(); names.len()];
+        for ((header, name), iovec) in headers.iter_mut().zip(&mut names).zip(&mut iovecs) {
+            header.msg_hdr.msg_name = ptr::from_mut(name).cast();
+            header.msg_hdr.msg_namelen = size_of::<sockaddr_in>() as socklen_t;
+            header.msg_hdr.msg_iov = iovec;
+            header.msg_hdr.msg_iovlen = 1;
+        }
+        Self { socket, _payload: payload, _names: names, _iovecs: iovecs, headers }
+    }
+
+    /// The socket.
+    pub fn socket(&self) -> &UdpSocket {
+        &self.socket
+    }
+
+    /// Sends one datagram to each destination, `vlen` a call; gives the number the kernel took.
+    pub fn send(&mut self, vlen: usize) -> usize {
+        let mut sent = 0;
+        for headers in self.headers.chunks_mut(vlen) {
+            // SAFETY: the headers' name and iov pointers lead into this value's own Vecs, which never
+            // grow, and the iovecs into `_payload`; the kernel only reads what it sends.
+            let taken = unsafe {
+                libc::sendmmsg(
+                    self.socket.as_raw_fd(),
+                    headers.as_mut_ptr(),
+                    headers.len() as c_uint,
+                    libc::MSG_DONTWAIT as _,
+                )
+            };
+            sent += usize::try_from(taken).unwrap_or(0);
+        }
+        sent
+    }
+}
+
+/// Waits in `poll` until the socket is readable, at most `timeout`.
+///
+/// # Errors
+///
+/// The kernel's.
+pub fn poll_readable(socket: &UdpSocket, timeout: Duration) -> io::Result<bool> {
+    let mut poll = pollfd { fd: socket.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: one pollfd, exclusively borrowed for the call.
+    let ready = unsafe { libc::poll(&raw mut poll, 1, timeout.as_millis() as c_int) };
+    if ready < 0 { Err(io::Error::last_os_error()) } else { Ok(ready > 0) }
+}

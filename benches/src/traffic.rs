@@ -1,0 +1,143 @@
+//! Sockets, datagrams, and a tally of what arrived.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
+
+use hio_udp::{BatchPeer, PeerConfig, Transport};
+use socket2::SockRef;
+
+/// What one contestant received: enough to see that it lost, cut and skipped nothing.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Tally {
+    /// Datagrams.
+    pub grams: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// Sum of every payload's 8-byte words and what is left of it.
+    pub payloads: u64,
+    /// Sum of every source's address and port.
+    pub sources: u64,
+    /// Datagrams that were cut.
+    pub truncated: u64,
+}
+
+impl Tally {
+    /// Consumes one datagram, each byte of it.
+    #[inline]
+    pub fn add(&mut self, data: &[u8], source: u64, truncated: bool) {
+        self.grams += 1;
+        self.bytes += data.len() as u64;
+        self.payloads = self.payloads.wrapping_add(sum(data));
+        self.sources = self.sources.wrapping_add(source);
+        self.truncated += u64::from(truncated);
+    }
+
+    /// What `grams` datagrams of one payload from one source add up to.
+    pub fn expected(grams: usize, payload: &[u8], source: SocketAddr) -> Self {
+        let grams = grams as u64;
+        Self {
+            grams,
+            bytes: grams * payload.len() as u64,
+            payloads: grams.wrapping_mul(sum(payload)),
+            sources: grams.wrapping_mul(address(source)),
+            truncated: 0,
+        }
+    }
+}
+
+#[inline]
+fn sum(data: &[u8]) -> u64 {
+    let words = data.chunks_exact(8);
+    let rest: u64 = words.remainder().iter().map(|byte| u64::from(*byte)).sum();
+    words.fold(rest, |sum, word| sum.wrapping_add(u64::from_ne_bytes(word.try_into().unwrap())))
+}
+
+/// An address as a number to sum up.
+#[inline]
+pub fn address(address: SocketAddr) -> u64 {
+    match address {
+        SocketAddr::V4(v4) => ipv4(v4.ip().to_bits(), v4.port()),
+        SocketAddr::V6(v6) => v6.ip().to_bits() as u64 + u64::from(v6.port()),
+    }
+}
+
+/// An IPv4 address and port, both in host order, as the same number.
+#[inline]
+pub fn ipv4(ip: u32, port: u16) -> u64 {
+    u64::from(ip) * 65_536 + u64::from(port)
+}
+
+/// A datagram whose bytes are all different from their neighbours.
+pub fn payload(len: usize) -> Vec<u8> {
+    (0..len).map(|i| (i * 31 + 7) as u8).collect()
+}
+
+/// A non-blocking socket on a free loopback port, with a receive buffer of at least so many bytes if that
+/// is allowed.
+pub fn socket(recv_buf_bytes: usize) -> UdpSocket {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port on 127.0.0.1");
+    socket.set_nonblocking(true).expect("a UDP socket can be non-blocking");
+    let options = SockRef::from(&socket);
+    if options.recv_buffer_size().is_ok_and(|bytes| bytes < recv_buf_bytes) {
+        let wanted = recv_buf_bytes as libc::c_int;
+        // SAFETY: the option value is one c_int on this stack frame, with its true size beside it.
+        let forced = unsafe {
+            libc::setsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_RCVBUFFORCE,
+                (&raw const wanted).cast(),
+                size_of::<libc::c_int>() as libc::socklen_t,
+            )
+        };
+        if forced < 0 {
+            _ = options.set_recv_buffer_size(recv_buf_bytes); // cut at rmem_max
+        }
+    }
+    socket
+}
+
+/// A `BatchPeer` on a free loopback port that shares it with nobody.
+pub fn batch_peer(bc: usize, gram_size: usize, recv_buf_bytes: usize) -> BatchPeer {
+    let config = config(recv_buf_bytes).bc(bc).gram_size(gram_size);
+    BatchPeer::new(config).expect("a free port on 127.0.0.1")
+}
+
+/// The settings every hio peer here starts from.
+pub fn config(recv_buf_bytes: usize) -> PeerConfig {
+    PeerConfig::new().port(0).exclusive(true).recv_buf_bytes(recv_buf_bytes).reopen(true)
+}
+
+/// The name of the backend hio-udp was built with.
+pub fn backend() -> &'static str {
+    batch_peer(1, 1, 0).stats().backend
+}
+
+/// How many datagrams of `len` bytes a socket of [`socket`] or [`batch_peer`] surely holds, at most `wanted`.
+pub fn queue_depth(wanted: usize, len: usize) -> usize {
+    let probe = socket(RECV_BUF_BYTES);
+    let bytes = SockRef::from(&probe).recv_buffer_size().unwrap_or(0);
+    // A quarter of the buffer may still be charged for datagrams that were just taken (udp_rmem_release).
+    wanted.min(hio_udp::datagrams_held(bytes, len) * 2 / 3)
+}
+
+/// Room for 4,096 datagrams of 1,240 bytes, where it is allowed.
+pub const RECV_BUF_BYTES: usize = 16 << 20;
+
+/// Puts `count` copies of `payload` into the queue of the socket at `dst`.
+///
+/// # Panics
+///
+/// If loopback does not take them.
+pub fn fill_queue(sender: &UdpSocket, dst: SocketAddr, payload: &[u8], count: usize) {
+    for _ in 0..count {
+        assert_eq!(sender.send_to(payload, dst).expect("loopback takes it"), payload.len());
+    }
+}
+
+/// Whether a call gave "nothing there".
+pub fn is_empty<T>(result: &io::Result<T>) -> bool {
+    matches!(result, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+}
