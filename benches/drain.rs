@@ -59,6 +59,13 @@ fn recvmmsg(name: &str) -> Receiver {
     Receiver::new(name, bare.socket().local_addr().unwrap(), move |tally| bare.drain(tally))
 }
 
+/// With the one option a `BatchPeer` always sets.
+fn recvmmsg_counting_drops() -> Receiver {
+    let slot_bytes = MAX_GRAM_SIZE.next_multiple_of(64);
+    let mut bare = Recvmmsg::new(traffic::socket(RECV_BUF_BYTES), SLOTS, slot_bytes).with_drop_counter();
+    Receiver::new("the same with SO_RXQ_OVFL", bare.socket().local_addr().unwrap(), move |tally| bare.drain(tally))
+}
+
 fn recvfrom() -> Receiver {
     let mut bare = Recvfrom::new(traffic::socket(RECV_BUF_BYTES), 65_536);
     Receiver::new(RECVFROM, bare.socket().local_addr().unwrap(), move |tally| bare.drain(tally))
@@ -136,6 +143,7 @@ fn paired_tables() {
         let receivers = vec![
             recvmmsg(RECVMMSG),
             recvmmsg("the same again (null ratio)"),
+            recvmmsg_counting_drops(),
             recvfrom(),
             std_recv_from(),
             quinn(),

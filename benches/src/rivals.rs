@@ -27,6 +27,14 @@ fn address(name: &sockaddr_in) -> u64 {
     traffic::ipv4(u32::from_be(name.sin_addr.s_addr), u16::from_be(name.sin_port))
 }
 
+/// Room for one datagram's control messages, aligned as `cmsghdr` needs.
+#[repr(C, align(8))]
+#[derive(Clone, Copy)]
+struct ControlSpace([u8; CONTROL_BYTES]);
+
+/// More than a drop counter needs.
+const CONTROL_BYTES: usize = 192;
+
 /// `recvmmsg` over `slots` headers, with addresses, without control data.
 pub struct Recvmmsg {
     socket: UdpSocket,
@@ -35,6 +43,8 @@ pub struct Recvmmsg {
     names: Vec<sockaddr_in>,
     _iovecs: Vec<iovec>,
     headers: Vec<mmsghdr>,
+    /// Empty, or one per slot.
+    controls: Vec<ControlSpace>,
 }
 
 impl Recvmmsg {
@@ -52,7 +62,32 @@ impl Recvmmsg {
             header.msg_hdr.msg_iov = iovec;
             header.msg_hdr.msg_iovlen = 1;
         }
-        Self { socket, bytes, slot_bytes, names, _iovecs: iovecs, headers }
+        Self { socket, bytes, slot_bytes, names, _iovecs: iovecs, headers, controls: Vec::new() }
+    }
+
+    /// Asks for the options hio-udp always asks for: the drop counter and true lengths.
+    ///
+    /// # Panics
+    ///
+    /// If the kernel has no drop counter.
+    pub fn with_drop_counter(mut self) -> Self {
+        let on: c_int = 1;
+        // SAFETY: the option value is one c_int on this stack frame, with its true size beside it.
+        let result = unsafe {
+            libc::setsockopt(
+                self.socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_RXQ_OVFL,
+                (&raw const on).cast(),
+                size_of::<c_int>() as socklen_t,
+            )
+        };
+        assert_eq!(result, 0, "SO_RXQ_OVFL");
+        self.controls = vec![ControlSpace([0xA5; CONTROL_BYTES]); self.headers.len()];
+        for (header, control) in self.headers.iter_mut().zip(&mut self.controls) {
+            header.msg_hdr.msg_control = control.0.as_mut_ptr().cast();
+        }
+        self
     }
 
     /// The socket.
@@ -63,8 +98,10 @@ impl Recvmmsg {
     /// Takes all there is.
     pub fn drain(&mut self, tally: &mut Tally) {
         loop {
+            let control_bytes = if self.controls.is_empty() { 0 } else { CONTROL_BYTES };
             for header in &mut self.headers {
                 header.msg_hdr.msg_namelen = size_of::<sockaddr_in>() as socklen_t;
+                header.msg_hdr.msg_controllen = control_bytes;
             }
             // SAFETY: every header's name and iov lead into this value's own Vecs, which never grow,
             // with their true lengths; `&mut self` keeps everybody else out.
