@@ -6,6 +6,7 @@
 /// How many datagrams a slot with `len` bytes holds.
 ///
 /// `segment_len` 0 means that nothing was coalesced: one datagram, whatever its length.
+#[inline]
 pub(crate) fn count(len: usize, segment_len: usize) -> usize {
     if segment_len == 0 || len <= segment_len { 1 } else { len.div_ceil(segment_len) }
 }
@@ -13,6 +14,7 @@ pub(crate) fn count(len: usize, segment_len: usize) -> usize {
 /// The datagram that starts `offset` bytes into a slot, and where the next one starts.
 ///
 /// `offset` must be 0 or a value this function returned; the result is `None` once all are out.
+#[inline]
 pub(crate) fn piece(data: &[u8], segment_len: usize, offset: usize) -> (&[u8], Option<usize>) {
     let rest = &data[offset..];
     if segment_len == 0 || rest.len() <= segment_len {

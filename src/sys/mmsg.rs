@@ -187,11 +187,13 @@ impl RecvSlots {
     }
 
     /// A coalesced slot whose control data was cut cannot be taken apart again.
+    #[inline]
     fn lost_its_segments(&self, flags: c_int) -> bool {
         self.coalesced && flags & libc::MSG_CTRUNC != 0
     }
 
     /// Control messages of slot `i`, as long as the kernel says.
+    #[inline]
     fn control(&self, i: usize) -> &[u8] {
         #[allow(clippy::unnecessary_cast, reason = "an u32 in musl")]
         let len = self.headers[i].msg_hdr.msg_controllen as usize;
