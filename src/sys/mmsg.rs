@@ -39,7 +39,8 @@ pub(crate) const BACKEND: &str = "mmsg";
 /// (UIO_MAXIOV, `__sys_sendmmsg` in net/socket.c). `recvmmsg` has no such limit.
 const SEND_VLEN_MAX: usize = 1024;
 
-/// One cache line: slots start on their own line, so that filling one never disturbs its neighbour's.
+/// Slots lie a whole number of cache lines apart. Where exactly they start does not matter: starting
+/// each on a line of its own measured the same.
 const LINE_BYTES: usize = 64;
 
 /// Room for one datagram's control messages, aligned as `cmsghdr` needs (a plain byte array is not).
