@@ -8,7 +8,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group};
-use hio_udp::{BatchPeer, MAX_GRAM_SIZE, Peer, Transport};
+use hio_udp::{BatchPeer, MAX_GRAM_SIZE, Peer, PeerConfig, Transport};
 use hio_udp_benches::harness::{self, Contestant};
 use hio_udp_benches::machine;
 use hio_udp_benches::rivals::{Recvfrom, Recvmmsg, StdRecvFrom};
@@ -160,6 +160,20 @@ fn paired_tables() {
             receivers.push(fill(format!("fill, bc {bc}, gram_size {gram_size}"), peer));
         }
         paired(receivers, size, "shapes", &[RECVMMSG, "fill, bc 64, gram_size 1240"]);
+    }
+    for size in [100, 1240] {
+        const PLAIN: &str = "fill, no option";
+        let with = |name: &str, set: fn(PeerConfig) -> PeerConfig| {
+            fill(name, BatchPeer::new(set(traffic::config(RECV_BUF_BYTES))).expect("a free port"))
+        };
+        let receivers = vec![
+            with(PLAIN, |config| config),
+            with("rx_time", |config| config.rx_time(true)),
+            with("dst_addr", |config| config.dst_addr(true)),
+            with("ecn", |config| config.ecn(true)),
+            with("rx_time, dst_addr and ecn", |config| config.rx_time(true).dst_addr(true).ecn(true)),
+        ];
+        paired(receivers, size, "options", &[PLAIN]);
     }
 }
 
