@@ -169,7 +169,8 @@ impl BatchPeer {
     ///
     /// So a reader may look at a batch and then hand the whole of it to a worker. What `empty` still
     /// held is forgotten. Nothing is allocated or copied. A peer that coalesces needs slots of 65,535
-    /// bytes: with a smaller ring the next `fill` is an error.
+    /// bytes: with a smaller ring the next `fill` is an error. After it
+    /// [`gram_size`](Self::gram_size) is that of the spare one; [`bc`](Transport::bc) stays as it was.
     ///
     /// ```
     /// use hio_udp::{BatchPeer, PeerConfig, RecvRing, Transport};
@@ -220,7 +221,8 @@ impl BatchPeer {
     /// everything behind it is untouched, though counted, so `grams` must come to an end. Grams
     /// queued before go first; as long as they cannot, nothing of `grams` is sent.
     ///
-    /// A destination of another family than the socket's fails with EAFNOSUPPORT or EINVAL.
+    /// On an IPv4 socket a gram to an IPv6 address fails with EAFNOSUPPORT. A socket bound to `::` takes
+    /// both families, unless the system makes such sockets IPv6-only (`only_v6`, ipv6(7)).
     pub fn send_batch<'d>(&mut self, grams: impl IntoIterator<Item = (&'d [u8], SocketAddr)>) -> SendReport {
         self.outbox.send_batch(&self.endpoint, grams)
     }

@@ -8,7 +8,7 @@ use socket2::SockRef;
 
 use crate::sys::socket as sys;
 
-/// One direction of a socket: which option asks, which forces, which sysctl limits it.
+/// One of a socket's two buffers, and what limits its size on Linux.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Direction {
     /// SO_RCVBUF, limited by `net.core.rmem_max`.
@@ -64,7 +64,8 @@ pub struct BufReport {
 }
 
 impl BufReport {
-    /// How many datagrams of `len` payload bytes the buffer holds: see [`datagrams_held`].
+    /// How many datagrams of `len` payload bytes a receive buffer of this size holds, about: see
+    /// [`datagrams_held`].
     pub fn holds(&self, len: usize) -> usize {
         datagrams_held(self.actual_bytes, len)
     }

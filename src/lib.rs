@@ -31,8 +31,9 @@
 //! ```
 //!
 //! - **Sockets own no memory, memory owns no socket.** They meet in one call and part again.
-//! - **Nothing is lost silently.** Every datagram ends in exactly one counter of [`Stats`].
-//! - **No allocation after open**, on any path, on both backends; a test counts them.
+//! - **Nothing is lost silently.** Every datagram that reached the socket is counted in [`Stats`] as
+//!   received, undecodable, or dropped by the kernel (Linux).
+//! - **No allocation after open** where datagrams move, on both backends; a test counts them.
 //! - **Two backends, same results**: `recvmmsg`/`sendmmsg` on Linux, one datagram per call elsewhere.
 //!   `RUSTFLAGS='--cfg force_single'` picks the second on Linux too.
 //!

@@ -1,4 +1,4 @@
-//! Counters: every datagram ends in exactly one of them.
+//! Counters: what became of every datagram, and how many system calls it took.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;

@@ -260,7 +260,8 @@ macro_rules! endpoint_settings {
 
             /// Waits until the socket can take a datagram, at most `timeout`; `false` if it did not.
             ///
-            /// For use after [`Stopped::WouldBlock`]($crate::Stopped::WouldBlock). A signal may end it early.
+            /// For use after a [`send`](crate::Transport::send) that gave 0, or after
+            /// [`Stopped::WouldBlock`](crate::Stopped::WouldBlock). A signal may end it early.
             ///
             /// # Errors
             ///
@@ -270,6 +271,8 @@ macro_rules! endpoint_settings {
             }
         }
 
+        /// The socket's descriptor, for epoll, mio or tokio; hio: `peer.ls`.
+        ///
         /// # Panics
         ///
         /// On a closed peer, which has no descriptor.
@@ -280,6 +283,8 @@ macro_rules! endpoint_settings {
             }
         }
 
+        /// The number of the socket's descriptor; closing the peer makes it invalid.
+        ///
         /// # Panics
         ///
         /// On a closed peer, which has no descriptor.
@@ -290,6 +295,8 @@ macro_rules! endpoint_settings {
             }
         }
 
+        /// The socket itself, on Windows; hio: `peer.ls`.
+        ///
         /// # Panics
         ///
         /// On a closed peer, which has no socket.
