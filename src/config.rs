@@ -8,7 +8,8 @@ use crate::gram::{BUF_SIZE, MAX_DATAGRAM_SIZE, MAX_GRAM_SIZE};
 
 /// Slots of a [`BatchPeer`](crate::BatchPeer)'s rings when `bc` is not given.
 ///
-/// 16 to 256 slots measure the same; 512 and more fall out of the processor's second cache.
+/// 16 to 256 slots cost the same for each datagram; 512 and more fall out of the processor's
+/// second-level cache (measured outside this repository: `docs/DESIGN.md`).
 pub const DEFAULT_BC: usize = 64;
 
 /// Pause for which [`fill_wait`](crate::BatchPeer::fill_wait) lets a batch gather, by default.
@@ -170,8 +171,8 @@ impl PeerConfig {
 
     /// Asks for the kernel's receive time with each datagram: [`Meta::rx_time`](crate::Meta::rx_time).
     ///
-    /// Linux batch backend only; elsewhere the field stays `None`. Costs 6 to 11% of the time to
-    /// receive a datagram.
+    /// Linux batch backend only; elsewhere the field stays `None`. Makes receiving a datagram take 6 to
+    /// 11% longer (measured outside this repository: `docs/DESIGN.md`).
     pub fn rx_time(mut self, on: bool) -> Self {
         self.rx_time = on;
         self
@@ -179,8 +180,8 @@ impl PeerConfig {
 
     /// Asks for each datagram's destination address and interface: [`Meta::dst`](crate::Meta::dst).
     ///
-    /// Worth it on a wildcard address only. Linux batch backend only. Costs 6 to 10% of the time to
-    /// receive a datagram.
+    /// Worth it on a wildcard address only. Linux batch backend only. Makes receiving a datagram take 6
+    /// to 10% longer (as for [`rx_time`](Self::rx_time)).
     pub fn dst_addr(mut self, on: bool) -> Self {
         self.dst_addr = on;
         self
