@@ -1,6 +1,7 @@
-//! What each errno means: the one place that classifies, counts and logs the errors of the kernel.
+//! What each errno of a receive or send call means: the one place that classifies, counts and logs it.
 //!
-//! `sys` below gives raw results; everything above asks here.
+//! `sys` below gives raw results; everything above asks here. Errors of opening are logged in
+//! `endpoint.rs`, and a wait that a signal ended is told apart in `receive.rs`.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
