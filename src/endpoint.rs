@@ -129,7 +129,7 @@ impl Endpoint {
             ignore_unsupported(sys::enable_traffic_class(socket, self.ha.is_ipv6()))?;
         }
         // A backend that cannot read the segment size would glue datagrams together.
-        self.coalesced = self.coalesce && crate::sys::BACKEND == "mmsg" && sys::enable_coalescing(socket).is_ok();
+        self.coalesced = self.coalesce && crate::sys::COALESCES && sys::enable_coalescing(socket).is_ok();
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 /// Default size in bytes of a [`Peer`](crate::Peer)'s receive buffer: 65,535, the longest UDP datagram.
 ///
@@ -106,7 +106,7 @@ impl Meta {
     fn read(control: &[u8]) -> Self {
         let control = crate::sys::cmsg::parse(control);
         Self {
-            rx_time: control.rx_time.and_then(|since: Duration| SystemTime::UNIX_EPOCH.checked_add(since)),
+            rx_time: control.rx_time.and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since)),
             dst: control.dst,
             ifindex: control.ifindex,
             ecn: control.traffic_class.map(|class| class & 0b11),
@@ -116,7 +116,6 @@ impl Meta {
 
     #[cfg(not(target_os = "linux"))]
     fn read(_control: &[u8]) -> Self {
-        let _ = Duration::ZERO;
         Self::default()
     }
 }

@@ -18,7 +18,7 @@
 //!
 //! The kernel overwrites three lengths of each header it uses (`msg_namelen`, `msg_controllen`,
 //! `msg_flags`) and does not restore them; `prepare` puts them back before the next call.
-//! `prepare` and `slot` are a pair: the one alone fills the headers, the other alone reads them.
+//! After `new`, `prepare` alone writes the headers; `tally` and `slot` read back what the kernel wrote.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -34,6 +34,7 @@ use libc::{c_int, c_uint, cmsghdr, iovec, mmsghdr, sockaddr_storage, socklen_t};
 use super::{Call, Received, Slot, addr, cmsg, fault};
 
 pub(crate) const BACKEND: &str = "mmsg";
+pub(crate) const COALESCES: bool = true;
 
 /// Most datagrams one `sendmmsg` takes; the kernel cuts a longer vector silently
 /// (UIO_MAXIOV, `__sys_sendmmsg` in net/socket.c). `recvmmsg` has no such limit.
@@ -65,10 +66,13 @@ pub(crate) struct RecvSlots {
     /// One per slot, read by the kernel through the headers; never read again from here.
     _iovecs: Vec<iovec>,
     headers: Vec<mmsghdr>,
+    /// Most bytes kept of a datagram.
     slot_bytes: usize,
+    /// Bytes from one slot's start to the next one's: `slot_bytes`, rounded up to whole cache lines.
     stride: usize,
     /// Headers `0..used` were written by the kernel in the last call and must be restored.
     used: usize,
+    /// Whether a slot may hold several datagrams, whose size its control messages tell.
     coalesced: bool,
 }
 

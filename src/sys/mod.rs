@@ -10,7 +10,9 @@
 //! | name | what it promises |
 //! |---|---|
 //! | `BACKEND` | its name, for `Stats::backend` |
+//! | `COALESCES` | whether it can take coalesced slots apart, so that a socket may be asked for them |
 //! | `RecvSlots::new(slots, slot_bytes)` | memory for `slots` datagrams of up to `slot_bytes` bytes, allocated and pre-faulted once; nothing is allocated after it |
+//! | `RecvSlots::count()`, `slot_bytes()` | the shape it was made with |
 //! | `RecvSlots::set_coalesced(bool)` | whether the socket may put several datagrams of one size into one slot (GRO) |
 //! | `RecvSlots::recv(&mut self, socket) -> Received` | fill slots `0..received.slots`, never block, report the error that ended the batch beside what came before it |
 //! | `RecvSlots::slot(i) -> Slot` | read slot `i` of the last `recv`: bytes, true length, source, control data |
@@ -21,8 +23,8 @@
 //!
 //! Two backends fulfil it: `mmsg` (Linux: `recvmmsg`/`sendmmsg`) and `single` (everywhere, Linux
 //! included: one datagram a call, no unsafe). `--cfg force_single` picks the second, so that the
-//! whole test suite can run on it on any machine. A third backend is one more file and one more
-//! `cfg` line here.
+//! whole test suite can run on it on any machine. A third backend is one more file, and its `cfg` on
+//! a `mod` and a `use` line here.
 
 use std::io;
 use std::net::SocketAddr;
@@ -52,9 +54,9 @@ pub(crate) mod fault {
 }
 
 #[cfg(all(target_os = "linux", not(force_single)))]
-pub(crate) use mmsg::{BACKEND, RecvSlots, SendBatch, Staged};
+pub(crate) use mmsg::{BACKEND, COALESCES, RecvSlots, SendBatch, Staged};
 #[cfg(not(all(target_os = "linux", not(force_single))))]
-pub(crate) use single::{BACKEND, RecvSlots, SendBatch, Staged};
+pub(crate) use single::{BACKEND, COALESCES, RecvSlots, SendBatch, Staged};
 
 #[cfg(all(target_os = "linux", fuzzing))]
 pub(crate) use addr::decode_bytes as decode_address_bytes;

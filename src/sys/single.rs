@@ -20,6 +20,7 @@ use std::ops::Range;
 use super::{Call, Received, Slot, fault};
 
 pub(crate) const BACKEND: &str = "single";
+pub(crate) const COALESCES: bool = false;
 
 /// More than any UDP payload (65,527 bytes over IPv6), so that nothing is ever cut by the kernel.
 const LONGEST_BYTES: usize = 65_536;
@@ -31,8 +32,11 @@ struct Filled {
 }
 
 pub(crate) struct RecvSlots {
+    /// The slots, end to end, and room for the spill of the last one.
     bytes: Vec<u8>,
+    /// One per slot; those of `0..used` are of the last `recv`.
     filled: Vec<Filled>,
+    /// Most bytes kept of a datagram.
     slot_bytes: usize,
     used: usize,
 }
