@@ -47,14 +47,18 @@ use crate::transport::{Transport, endpoint_settings, endpoint_transport};
 #[derive(Debug)]
 pub struct BatchPeer {
     endpoint: Endpoint,
+    /// What was received and not yet given out.
     ring: RecvRing,
+    /// How the next wait goes about it.
     pace: Pace,
     outbox: Outbox,
 }
 
 /// The sending half's memory.
 struct Outbox {
+    /// What was queued and not yet sent.
     ring: SendRing,
+    /// Headers for one system call.
     batch: SendBatch,
     /// The failure of a queued gram that a `send` or `send_batch` met on its way, for the next flush to report.
     unreported: Option<io::Error>,

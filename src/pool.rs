@@ -39,7 +39,9 @@ use crate::ring::RecvRing;
 /// ```
 #[derive(Debug)]
 pub struct RingPool {
+    /// Rings for the reader. Each queue has room for every ring of the pool.
     free: ArrayQueue<RecvRing>,
+    /// Rings for the workers, oldest first.
     full: ArrayQueue<RecvRing>,
 }
 

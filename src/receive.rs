@@ -25,6 +25,7 @@ enum Next {
 /// The waiting state of one receiver.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pace {
+    /// How long a batch may gather; zero turns gathering off.
     gather: Duration,
     next: Next,
 }

@@ -262,12 +262,14 @@ impl std::error::Error for Full {}
 
 /// A send ring: `bc` slots of `gram_size` bytes, allocated and pre-faulted once; first in, first out.
 pub struct SendRing {
+    /// The slots, end to end: `bc × gram_size` bytes.
     bytes: Vec<u8>,
     /// Length and destination of the gram in each slot.
     grams: Vec<(usize, SocketAddr)>,
     gram_size: usize,
     /// Slot of the oldest gram.
     head: usize,
+    /// Grams waiting, in the slots from `head` on, around the end.
     len: usize,
 }
 

@@ -20,8 +20,8 @@ pub struct Account {
     pub delivered: u64,
     /// Datagrams the kernel dropped because the socket's buffer was full.
     pub kernel_dropped: u64,
-    /// Datagrams that arrived too late or too many: read after the deadline of a stop or beyond
-    /// `--count`, or turned away while stopping.
+    /// Datagrams that arrived too late or too many: read after the deadline of a stop, beyond `--count`
+    /// or after a failure, or turned away while stopping.
     pub left_behind: u64,
     /// Of the delivered: longer than the slot, cut.
     pub truncated: u64,
@@ -31,7 +31,7 @@ pub struct Account {
     pub written: u64,
     /// Delivered with a file to write, and yet not in it.
     pub not_written: u64,
-    /// Payload bytes delivered.
+    /// Payload bytes delivered, without what was cut off.
     pub bytes: u64,
     /// From the first datagram to the last.
     pub seconds: f64,

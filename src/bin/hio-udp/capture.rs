@@ -62,8 +62,9 @@ struct Encoder {
     /// One packet, headers and payload, before it becomes a block.
     packet: Vec<u8>,
     local: SocketAddr,
-    /// The kernel's drop counter, as far as it has been seen and as far as it has been written down.
+    /// The kernel's drop counter as the newest gram carried it.
     drops_seen: u32,
+    /// Drops seen that no packet in the file tells yet.
     drops_unwritten: u64,
 }
 
@@ -256,6 +257,7 @@ pub struct Capture {
     disk_thread: JoinHandle<io::Result<()>>,
     path: PathBuf,
     last_flush: Instant,
+    /// Kernel drops as the newest statistics block tells them.
     dropped_in_file: u64,
 }
 
