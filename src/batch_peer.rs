@@ -123,6 +123,7 @@ impl BatchPeer {
     ///
     /// [`NotConnected`](io::ErrorKind::NotConnected) on a closed peer; otherwise the kernel's error,
     /// logged. An error behind good datagrams is given by the next call.
+    #[doc(alias = "recvmmsg")]
     #[inline]
     pub fn fill(&mut self) -> io::Result<Grams<'_>> {
         self.endpoint.fill(&mut self.ring)?;
@@ -214,6 +215,7 @@ impl BatchPeer {
     /// A gram that fails leaves the ring with the report; those behind it stay for the next flush,
     /// so that flushing until nothing is pending always comes to an end, unless the kernel takes no
     /// more ([`Stopped::WouldBlock`], [`Stopped::NoBuffers`]). On a closed peer everything stays.
+    #[doc(alias = "sendmmsg")]
     pub fn flush(&mut self) -> SendReport {
         self.outbox.flush(&self.endpoint)
     }
@@ -227,6 +229,7 @@ impl BatchPeer {
     ///
     /// On an IPv4 socket a gram to an IPv6 address fails with EAFNOSUPPORT. A socket bound to `::` takes
     /// both families, unless the system makes such sockets IPv6-only (`only_v6`, ipv6(7)).
+    #[doc(alias = "sendmmsg")]
     pub fn send_batch<'d>(&mut self, grams: impl IntoIterator<Item = (&'d [u8], SocketAddr)>) -> SendReport {
         self.outbox.send_batch(&self.endpoint, grams)
     }

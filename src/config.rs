@@ -133,6 +133,7 @@ impl PeerConfig {
     }
 
     /// Allows sending to broadcast addresses (SO_BROADCAST); read when the peer opens.
+    #[doc(alias = "SO_BROADCAST")]
     pub fn bcast(mut self, bcast: bool) -> Self {
         self.bcast = bcast;
         self
@@ -142,6 +143,8 @@ impl PeerConfig {
     ///
     /// hio always sets SO_REUSEADDR and SO_REUSEPORT, with which any other process, even another
     /// user's, can take part of a port's traffic or all of it (H71). That is the default here too.
+    #[doc(alias = "SO_REUSEADDR")]
+    #[doc(alias = "SO_REUSEPORT")]
     pub fn exclusive(mut self, exclusive: bool) -> Self {
         self.exclusive = exclusive;
         self
@@ -158,12 +161,14 @@ impl PeerConfig {
     ///
     /// What was granted, and what would lift a limit, is in
     /// [`buf_report`](crate::BatchPeer::buf_report).
+    #[doc(alias = "SO_RCVBUF")]
     pub fn recv_buf_bytes(mut self, bytes: usize) -> Self {
         self.recv_buf_bytes = Some(bytes);
         self
     }
 
     /// Sets the socket's send buffer, as [`recv_buf_bytes`](Self::recv_buf_bytes) does the other.
+    #[doc(alias = "SO_SNDBUF")]
     pub fn send_buf_bytes(mut self, bytes: usize) -> Self {
         self.send_buf_bytes = Some(bytes);
         self
@@ -173,6 +178,7 @@ impl PeerConfig {
     ///
     /// Linux batch backend only; elsewhere the field stays `None`. Makes receiving a datagram take 6 to
     /// 11% longer (measured outside this repository: `docs/DESIGN.md`).
+    #[doc(alias = "SO_TIMESTAMPNS")]
     pub fn rx_time(mut self, on: bool) -> Self {
         self.rx_time = on;
         self
@@ -182,12 +188,16 @@ impl PeerConfig {
     ///
     /// Worth it on a wildcard address only. Linux batch backend only. Makes receiving a datagram take 6
     /// to 10% longer (as for [`rx_time`](Self::rx_time)).
+    #[doc(alias = "IP_PKTINFO")]
+    #[doc(alias = "IPV6_RECVPKTINFO")]
     pub fn dst_addr(mut self, on: bool) -> Self {
         self.dst_addr = on;
         self
     }
 
     /// Asks for each datagram's ECN bits: [`Meta::ecn`](crate::Meta::ecn). Linux batch backend only.
+    #[doc(alias = "IP_RECVTOS")]
+    #[doc(alias = "IPV6_RECVTCLASS")]
     pub fn ecn(mut self, on: bool) -> Self {
         self.ecn = on;
         self

@@ -98,6 +98,7 @@ pub struct Meta {
     ///
     /// `None` while that is nothing (SO_RXQ_OVFL in socket(7)). The difference between two
     /// neighbours, by `wrapping_sub`, is the loss between them.
+    #[doc(alias = "SO_RXQ_OVFL")]
     pub kernel_drops: Option<u32>,
 }
 

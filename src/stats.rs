@@ -84,6 +84,8 @@ pub struct Stats {
     /// Of the received: still unread in the ring when it was closed, reopened or cleared.
     pub recv_discarded: u64,
     /// Datagrams the kernel dropped because the socket's buffer was full (Linux; 0 elsewhere).
+    #[doc(alias = "SO_RXQ_OVFL")]
+    #[doc(alias = "SO_MEMINFO")]
     pub kernel_dropped: u64,
     /// Datagrams the kernel took for sending.
     pub grams_sent: u64,
