@@ -52,7 +52,7 @@ pub struct IngestOptions {
     pub gram_size: usize,
 
     /// Socket receive buffer in bytes: what a burst may pile up before the kernel drops.
-    #[arg(long, value_name = "BYTES", default_value_t = 4 << 20, value_parser = positive)]
+    #[arg(long, value_name = "BYTES", default_value_t = 4 << 20, value_parser = buffer_bytes)]
     pub rcvbuf: usize,
 
     /// Store every datagram in this pcapng file (Wireshark, tcpdump); without it they are only counted.
@@ -60,7 +60,7 @@ pub struct IngestOptions {
     pub out: Option<PathBuf>,
 
     /// Stop after so many datagrams.
-    #[arg(long, value_name = "N", value_parser = positive_u64)]
+    #[arg(long, value_name = "N", value_parser = positive)]
     pub count: Option<u64>,
 
     /// Stop after so many seconds; fractions are allowed.
@@ -102,7 +102,7 @@ pub struct BlastOptions {
     pub size: usize,
 
     /// Datagrams to send; without it, until --duration or Ctrl-C.
-    #[arg(long, value_name = "N", value_parser = positive_u64)]
+    #[arg(long, value_name = "N", value_parser = positive)]
     pub count: Option<u64>,
 
     /// Stop after so many seconds; fractions are allowed.
@@ -220,11 +220,11 @@ fn sources(text: &str) -> Result<usize, String> {
     in_range(text, "sockets", 1, 10_000)
 }
 
-fn positive(text: &str) -> Result<usize, String> {
-    in_range(text, "a whole number", 1, i32::MAX as usize)
+fn buffer_bytes(text: &str) -> Result<usize, String> {
+    in_range(text, "bytes", 1, i32::MAX as usize)
 }
 
-fn positive_u64(text: &str) -> Result<u64, String> {
+fn positive(text: &str) -> Result<u64, String> {
     match text.parse() {
         Ok(number) if number > 0 => Ok(number),
         _ => Err("want a whole number, at least 1".to_owned()),
