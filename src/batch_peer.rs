@@ -213,8 +213,8 @@ impl BatchPeer {
     /// Sends what is queued, in order, and says what became of it.
     ///
     /// A gram that fails leaves the ring with the report; those behind it stay for the next flush,
-    /// so that flushing until nothing is pending always comes to an end, unless the kernel takes no
-    /// more ([`Stopped::WouldBlock`], [`Stopped::NoBuffers`]). On a closed peer everything stays.
+    /// so that flushing until nothing is pending comes to an end, unless the kernel takes no more
+    /// ([`Stopped::WouldBlock`], [`Stopped::NoBuffers`]) or the peer is closed. Then everything stays.
     #[doc(alias = "sendmmsg")]
     pub fn flush(&mut self) -> SendReport {
         self.outbox.flush(&self.endpoint)
