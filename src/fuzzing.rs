@@ -1,4 +1,4 @@
-//! Doors for the fuzz targets in `fuzz/` to functions that read what a stranger or the kernel wrote.
+//! Entry points for the fuzz targets in `fuzz/` to functions that read what a stranger or the kernel wrote.
 //!
 //! Compiled with `--cfg fuzzing` only, which `cargo fuzz` sets; no part of the public interface.
 

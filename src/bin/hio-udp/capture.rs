@@ -41,9 +41,9 @@ const CHUNKS: usize = 16;
 /// What is in a chunk goes to the disk after this long even if the chunk is not full.
 const FLUSH_EVERY: Duration = Duration::from_millis(500);
 
-const IPV4_HEADER: usize = 20;
-const IPV6_HEADER: usize = 40;
-const UDP_HEADER: usize = 8;
+const IPV4_HEADER_BYTES: usize = 20;
+const IPV6_HEADER_BYTES: usize = 40;
+const UDP_HEADER_BYTES: usize = 8;
 const PROTOCOL_UDP: u8 = 17;
 const HOPS: u8 = 64;
 
@@ -171,25 +171,25 @@ fn high_word_first(nanos: u64) -> u64 {
 /// Gives the length of the headers.
 fn put_packet(packet: &mut Vec<u8>, gram: &Gram<'_>, dst: SocketAddr) -> usize {
     packet.clear();
-    let udp_len = UDP_HEADER + gram.original_len;
+    let udp_len = UDP_HEADER_BYTES + gram.original_len;
     // Longer than any real one only where the kernel said something impossible.
     let udp_len_field = (udp_len.min(usize::from(u16::MAX)) as u16).to_be_bytes();
     let addresses = (gram.src.ip().to_canonical(), dst.ip().to_canonical());
     let headers = match addresses {
         (IpAddr::V4(from), IpAddr::V4(to)) => {
-            let total = ((IPV4_HEADER + udp_len).min(usize::from(u16::MAX)) as u16).to_be_bytes();
+            let total = ((IPV4_HEADER_BYTES + udp_len).min(usize::from(u16::MAX)) as u16).to_be_bytes();
             packet.extend_from_slice(&[0x45, 0, total[0], total[1], 0, 0, 0, 0, HOPS, PROTOCOL_UDP, 0, 0]);
             packet.extend_from_slice(&from.octets());
             packet.extend_from_slice(&to.octets());
             let sum = (!ones_complement_sum(0, packet)).to_be_bytes();
             packet[10..12].copy_from_slice(&sum);
-            IPV4_HEADER
+            IPV4_HEADER_BYTES
         }
         (from, to) => {
             packet.extend_from_slice(&[0x60, 0, 0, 0, udp_len_field[0], udp_len_field[1], PROTOCOL_UDP, HOPS]);
             packet.extend_from_slice(&as_v6(from));
             packet.extend_from_slice(&as_v6(to));
-            IPV6_HEADER
+            IPV6_HEADER_BYTES
         }
     };
     packet.extend_from_slice(&gram.src.port().to_be_bytes());
@@ -198,10 +198,10 @@ fn put_packet(packet: &mut Vec<u8>, gram: &Gram<'_>, dst: SocketAddr) -> usize {
     packet.extend_from_slice(&[0, 0]);
     packet.extend_from_slice(gram.data);
     // IPv4 may go without a UDP checksum, IPv6 may not (RFC 8200, 8.1). What was cut cannot have one.
-    if headers == IPV6_HEADER && !gram.truncated {
+    if headers == IPV6_HEADER_BYTES && !gram.truncated {
         put_udp_checksum(packet);
     }
-    headers + UDP_HEADER
+    headers + UDP_HEADER_BYTES
 }
 
 fn as_v6(ip: IpAddr) -> [u8; 16] {
@@ -213,11 +213,11 @@ fn as_v6(ip: IpAddr) -> [u8; 16] {
 
 fn put_udp_checksum(packet: &mut [u8]) {
     let addresses_and_udp = &packet[8..];
-    let udp_len = packet.len() - IPV6_HEADER;
+    let udp_len = packet.len() - IPV6_HEADER_BYTES;
     let pseudo = udp_len as u32 + u32::from(PROTOCOL_UDP);
     let sum = !ones_complement_sum(pseudo, addresses_and_udp);
     let field = if sum == 0 { 0xFFFF } else { sum }; // 0 would mean "none" (RFC 768)
-    packet[IPV6_HEADER + 6..IPV6_HEADER + 8].copy_from_slice(&field.to_be_bytes());
+    packet[IPV6_HEADER_BYTES + 6..IPV6_HEADER_BYTES + 8].copy_from_slice(&field.to_be_bytes());
 }
 
 /// The Internet checksum's sum (RFC 1071), before it is inverted.

@@ -10,10 +10,11 @@ use crate::failure::Failure;
 use crate::ingest::Ingest;
 use crate::stop::Stop;
 
-const LASTS: Duration = Duration::from_secs(5);
+/// How long the load lasts.
+const LOAD_TIME: Duration = Duration::from_secs(5);
 
 /// Size of each datagram: a line of telemetry.
-const SIZE: usize = 100;
+const SIZE_BYTES: usize = 100;
 
 /// How long the receiver may take, after the last datagram was sent, to have seen all of them.
 const SETTLE: Duration = Duration::from_secs(2);
@@ -28,13 +29,13 @@ pub fn run(mut options: IngestOptions) -> Result<(), Failure> {
     let ingest = Ingest::start(options, ingest_stop.clone())?;
     let to = ingest.local;
     if !is_json {
-        eprintln!("five seconds of {SIZE}-byte datagrams to {to}, stored in {}", path.display());
+        eprintln!("five seconds of {SIZE_BYTES}-byte datagrams to {to}, stored in {}", path.display());
     }
     let load = BlastOptions {
         to: HostPort { host: to.ip().to_string(), port: to.port() },
-        size: SIZE,
+        size: SIZE_BYTES,
         count: None,
-        duration: Some(LASTS),
+        duration: Some(LOAD_TIME),
         rate: Rate::Max,
         sources: 4,
         json: false,

@@ -74,7 +74,7 @@ impl Ingest {
     pub fn wait(self) -> (Account, Option<Failure>) {
         let (mut line, live) = (StatusLine::new(), self.live_handle());
         while !self.receiver.is_finished() {
-            thread::park_timeout(status::EVERY);
+            thread::park_timeout(status::REFRESH_EVERY);
             line.show(live());
         }
         line.clear();

@@ -33,7 +33,7 @@ pub struct StatusLine {
 }
 
 /// How often the line changes.
-pub const EVERY: Duration = Duration::from_millis(250);
+pub const REFRESH_EVERY: Duration = Duration::from_millis(250);
 
 impl StatusLine {
     pub fn new() -> Self {
@@ -45,7 +45,7 @@ impl StatusLine {
 
     pub fn show(&mut self, live: Live) {
         let seconds = self.last_at.elapsed().as_secs_f64();
-        if seconds < EVERY.as_secs_f64() / 2.0 {
+        if seconds < REFRESH_EVERY.as_secs_f64() / 2.0 {
             return;
         }
         self.bar.set_message(self.line(live, seconds));
