@@ -88,7 +88,8 @@ fn open_peer(options: &IngestOptions, bind: SocketAddr) -> Result<BatchPeer, Fai
     let stored = options.out.is_some();
     let config = PeerConfig::new()
         .name("ingest")
-        .ha((bind.ip().to_string(), bind.port()))
+        // Not by `bind.ip()`, which has lost the scope of a link-local address.
+        .ha((options.bind.host.as_str(), options.bind.port))
         .bc(options.bc)
         .gram_size(options.gram_size)
         .recv_buf_bytes(options.rcvbuf)
@@ -96,7 +97,8 @@ fn open_peer(options: &IngestOptions, bind: SocketAddr) -> Result<BatchPeer, Fai
         // Both cost time per datagram, so only where the file needs them.
         .rx_time(stored)
         .dst_addr(stored && bind.ip().is_unspecified());
-    let mut peer = BatchPeer::new(config).map_err(|error| Failure::run(format!("cannot make the rings: {error}")))?;
+    let mut peer = BatchPeer::new(config)
+        .map_err(|error| Failure::run(format!("cannot prepare to receive on {bind}: {error}")))?;
     peer.open().map_err(|error| Failure::run(format!("cannot bind {bind}: {error}; {}", bind_hint(&error, bind))))?;
     if let Some(report) = peer.buf_report(Direction::Receive).filter(|report| report.clamped) {
         eprintln!("hio-udp: note: {report}");
