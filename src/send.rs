@@ -32,6 +32,24 @@ pub enum Stopped {
 /// (which is `sent`) and the error; that gram is given up and counted. The `pending` grams behind
 /// are untouched and in order: in the ring after a flush, with the caller after `send_batch`, who
 /// goes on with `.skip(report.settled())`, or with `.skip(report.sent)` to try the failed one again.
+///
+/// ```
+/// use hio_udp::{BatchPeer, PeerConfig, Transport};
+///
+/// let mut peer = BatchPeer::new(PeerConfig::new().port(0).reopen(true))?;
+/// let (me, port_0) = (peer.ha(), "127.0.0.1:0".parse().unwrap());
+/// let grams = [(&b"one"[..], me), (b"cannot go", port_0), (b"two", me)];
+/// let mut done = 0;
+/// while done < grams.len() {
+///     let report = peer.send_batch(grams[done..].iter().copied());
+///     if let Some((index, error)) = &report.first_error {
+///         println!("gram {} failed: {error}", done + index);
+///     }
+///     done += report.settled();
+/// }
+/// assert_eq!((peer.stats().grams_sent, peer.stats().send_failed), (2, 1));
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct SendReport {
