@@ -3,6 +3,7 @@
 //! `cargo run --release --example echo -- 127.0.0.1:0` prints the address and echoes until it is
 //! interrupted; with a second argument, until so many datagrams have been echoed.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use hio_udp::{BatchPeer, BatchReceiver, BatchSender, PeerConfig, Stopped, Transport};
@@ -11,7 +12,7 @@ use hio_udp::{BatchPeer, BatchReceiver, BatchSender, PeerConfig, Stopped, Transp
 const PATIENCE: Duration = Duration::from_millis(100);
 
 /// Echoes one batch; gives the number of grams sent back.
-fn echo_one_batch(rx: &mut BatchReceiver<'_>, tx: &mut BatchSender<'_>) -> std::io::Result<usize> {
+pub fn echo_one_batch(rx: &mut BatchReceiver<'_>, tx: &mut BatchSender<'_>) -> std::io::Result<usize> {
     let grams = rx.fill_wait(PATIENCE)?;
     let count = grams.len();
     let (mut settled, mut sent) = (0, 0);
@@ -35,10 +36,10 @@ fn echo_one_batch(rx: &mut BatchReceiver<'_>, tx: &mut BatchSender<'_>) -> std::
 fn main() -> std::io::Result<()> {
     let mut args = std::env::args().skip(1);
     let bind = args.next().unwrap_or_else(|| "127.0.0.1:0".to_owned());
-    let enough: usize = args.next().map_or(usize::MAX, |count| count.parse().expect("want a number of datagrams"));
-    let (host, port) = bind.rsplit_once(':').expect("want ADDR:PORT");
-    let port = port.parse().expect("want a port from 0 to 65535");
-    let mut peer = BatchPeer::new(PeerConfig::new().ha((host, port)).gram_size(65_507).reopen(true))?;
+    let bind: SocketAddr = bind.parse().map_err(|_| std::io::Error::other(format!("'{bind}': want ADDR:PORT")))?;
+    let enough = args.next().map_or(Ok(usize::MAX), |count| count.parse().map_err(std::io::Error::other))?;
+    let ha = (bind.ip().to_string(), bind.port());
+    let mut peer = BatchPeer::new(PeerConfig::new().ha(ha).gram_size(65_507).reopen(true))?;
     println!("{}", peer.ha());
 
     let (mut rx, mut tx) = peer.split();

@@ -2,10 +2,12 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::config::PeerConfig;
 use crate::endpoint::Endpoint;
 use crate::gram::MAX_DATAGRAM_SIZE;
+use crate::sys::socket::Interest;
 use crate::transport::{Transport, endpoint_settings, endpoint_transport};
 
 /// A non-blocking UDP socket, one datagram per system call: hio's `Peer`, row for row.
@@ -79,6 +81,28 @@ impl Peer {
     /// at the next open.
     pub fn set_bs(&mut self, bs: usize) {
         self.endpoint.bs = bs;
+    }
+
+    /// Waits until a datagram can be received, at most `timeout`; `false` if none came.
+    ///
+    /// For a program without an event loop of its own. A signal may end it early.
+    ///
+    /// ```
+    /// # use hio_udp::{Peer, PeerConfig, Transport};
+    /// # use std::time::Duration;
+    /// let mut peer = Peer::new(PeerConfig::new().port(0).reopen(true))?;
+    /// let me = peer.ha();
+    /// peer.send(b"soon", me)?;
+    /// while !peer.wait_readable(Duration::from_secs(1))? {}
+    /// assert_eq!(peer.receive()?.0, b"soon");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`NotConnected`](io::ErrorKind::NotConnected) on a closed peer, or the kernel's error.
+    pub fn wait_readable(&self, timeout: Duration) -> io::Result<bool> {
+        self.endpoint.wait(Interest::Readable, timeout)
     }
 }
 

@@ -261,6 +261,23 @@ impl fmt::Display for Full {
 impl std::error::Error for Full {}
 
 /// A send ring: `bc` slots of `gram_size` bytes, allocated and pre-faulted once; first in, first out.
+///
+/// A [`BatchPeer`](crate::BatchPeer) has one behind [`queue`](crate::BatchPeer::queue) and
+/// [`flush`](crate::BatchPeer::flush). A ring of one's own collects grams elsewhere, on another thread
+/// or while the peer is in use:
+///
+/// ```
+/// use hio_udp::{BatchPeer, PeerConfig, SendRing, Transport};
+///
+/// let mut peer = BatchPeer::new(PeerConfig::new().port(0).reopen(true))?;
+/// let mut ring = SendRing::new(64, 1240)?;
+/// ring.queue(b"one", peer.ha()).unwrap();
+/// ring.queue(b"two", peer.ha()).unwrap();
+/// let report = peer.send_batch(ring.grams());
+/// ring.discard(report.settled());
+/// assert!(ring.is_empty());
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub struct SendRing {
     /// The slots, end to end: `bc × gram_size` bytes.
     bytes: Vec<u8>,
@@ -335,15 +352,16 @@ impl SendRing {
         })
     }
 
-    /// Gives up the `count` oldest grams, or all if there are fewer.
-    pub(crate) fn discard(&mut self, count: usize) {
+    /// Gives up the `count` oldest grams, or all if there are fewer: those that a report says are
+    /// [`settled`](crate::SendReport::settled).
+    pub fn discard(&mut self, count: usize) {
         let count = count.min(self.len);
         self.head = (self.head + count) % self.bc();
         self.len -= count;
     }
 
     /// Gives up every gram; says how many.
-    pub(crate) fn clear(&mut self) -> usize {
+    pub fn clear(&mut self) -> usize {
         let count = self.len;
         self.discard(count);
         count

@@ -593,6 +593,33 @@ fn a_readable_peer_wakes_a_mio_poll() {
 
 #[test]
 #[cfg(unix)]
+#[allow(unsafe_code, reason = "tokio asks for a promise about the descriptor")]
+fn a_readable_peer_wakes_a_tokio_task() {
+    use tokio::io::unix::AsyncFd;
+
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        // SAFETY: the peer owns its open descriptor, and nothing closes or reopens it before the end.
+        let mut peer = unsafe { AsyncFd::register(open::<BatchPeer>()) }.unwrap();
+        let mut from: Peer = open();
+        for round in 0..3 {
+            from.send(b"wake", peer.get_ref().ha()).unwrap();
+            let received = loop {
+                let mut ready = peer.readable_mut().await.unwrap();
+                // Everything is taken out before the readiness is given back.
+                let count = ready.get_inner_mut().fill().unwrap().len();
+                if count > 0 {
+                    break count;
+                }
+                ready.clear_ready();
+            };
+            assert_eq!(received, 1, "round {round}");
+        }
+    });
+}
+
+#[test]
+#[cfg(unix)]
 fn data_in_the_ring_does_not_make_the_descriptor_readable() {
     use std::os::fd::AsRawFd;
 

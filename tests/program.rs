@@ -213,8 +213,9 @@ fn sigint_ends_it_too_and_a_second_signal_ends_it_at_once() {
     let ingest = Ingest::start("127.0.0.1:0", &[]);
     ingest.signal("INT");
     assert_eq!(ingest.end().0, 0);
+    let nobody = UdpSocket::bind("127.0.0.1:0").unwrap();
     let mut blaster = Command::new(PROGRAM)
-        .args(["blast", "--to", "127.0.0.1:9", "--rate", "1"])
+        .args(["blast", "--to", &nobody.local_addr().unwrap().to_string(), "--rate", "1"])
         .stdout(Stdio::null())
         .spawn()
         .unwrap();

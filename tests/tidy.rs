@@ -70,6 +70,7 @@ fn every_file_uses_lower_layers_only() {
             continue;
         }
         for rest in code(&path).split("crate::").skip(1) {
+            assert!(!rest.starts_with('{'), "{path}: one `use crate::` for each file, so that this test sees them");
             let name: String = rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
             // A name re-exported at the root, in a macro or a doc, is no use of a module.
             let Some(used) = module_file(&name) else { continue };
@@ -148,6 +149,11 @@ fn nothing_is_left_open_in_the_code() {
                 assert!(!text.contains(mark), "{path} has {mark}");
             }
         }
+    }
+    for path in ["README.md", "CHANGELOG.md"].map(str::to_owned).into_iter().chain(files("docs", "md")) {
+        let text = read(&path);
+        let is_placeholder = |line: &&str| line.len() > 3 && line.chars().all(|c| c.is_ascii_uppercase());
+        assert_eq!(text.lines().find(is_placeholder), None, "{path} has a placeholder");
     }
 }
 
