@@ -106,7 +106,11 @@ impl Endpoint {
             match pace.next {
                 Next::Ask => {}
                 Next::Gather => self.pause(pace.gather.min(timeout)),
-                Next::Poll => time_is_up = !self.wait(Interest::Readable, left())? && left().is_zero(),
+                Next::Poll => {
+                    self.wait(Interest::Readable, left())?;
+                    // Whatever the wait said: a socket may be readable for ever and have nothing.
+                    time_is_up = left().is_zero();
+                }
             }
             let grams = self.fill(ring)?;
             pace.next = match grams {

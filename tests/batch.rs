@@ -691,3 +691,17 @@ fn a_peer_takes_its_settings_from_hio() {
     assert_eq!((peer.bc(), peer.gram_size(), peer.bs()), (Some(64), 1240, 64 * 1240));
     assert!(!peer.opened() && !peer.coalesces());
 }
+
+#[test]
+fn a_wait_ends_in_time_on_a_socket_that_is_readable_for_ever_and_has_nothing() {
+    let mut peer = open_batch(config());
+    // Reports that the socket is not connected, and shuts it for reading all the same: poll says
+    // "readable" from now on, and a receive call finds nothing.
+    let _ = socket2::SockRef::from(&peer).shutdown(std::net::Shutdown::Read);
+    let (done, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let found = peer.fill_wait(Duration::from_millis(50)).map(|grams| grams.len()).map_err(|e| e.kind());
+        let _ = done.send(found);
+    });
+    assert_eq!(ended.recv_timeout(PATIENCE), Ok(Ok(0)));
+}
