@@ -391,7 +391,7 @@ impl Outbox {
         grams: impl IntoIterator<Item = (&'d [u8], SocketAddr)>,
     ) -> SendReport {
         match self.send_queued_first(endpoint) {
-            Stopped::Done => endpoint.send_grams(&mut self.batch, grams.into_iter()),
+            Stopped::Done => endpoint.send_grams(&mut self.batch, grams.into_iter().fuse()),
             stopped => SendReport { pending: grams.into_iter().count(), stopped, ..SendReport::default() },
         }
     }

@@ -705,3 +705,17 @@ fn a_wait_ends_in_time_on_a_socket_that_is_readable_for_ever_and_has_nothing() {
     });
     assert_eq!(ended.recv_timeout(PATIENCE), Ok(Ok(0)));
 }
+
+#[test]
+fn a_batch_ends_at_the_first_none_of_its_iterator() {
+    let mut peer = open_batch(config());
+    let me = peer.ha();
+    let mut turn = 0;
+    // Not fused: gives something again after its end.
+    let grams = std::iter::from_fn(|| {
+        turn += 1;
+        (turn != 2 && turn < 5).then_some((&b"x"[..], me))
+    });
+    assert_eq!(parts(&peer.send_batch(grams)), (1, 1, 0, None, Stopped::Done));
+    assert_eq!(turn, 2, "asked again after its end");
+}
