@@ -9,10 +9,13 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use crate::gram::{Gram, MAX_DATAGRAM_SIZE};
 use crate::segment;
-use crate::sys::{Received, RecvSlots};
+use crate::sys::{self, Received, RecvSlots};
 
 /// Most memory in bytes one ring may take: 4 GiB, a guard against a mistyped `bc`.
 const RING_BYTES_MAX: u64 = 4 << 30;
+
+/// Least a slot counts for in that sum: its headers take so much beside a short payload.
+const SLOT_COST_MIN: u64 = 512;
 
 /// Checks a ring's shape: at least one slot, a slot of 1 to 65,535 bytes, at most 4 GiB in all.
 fn check_shape(bc: usize, gram_size: usize) -> io::Result<()> {
@@ -23,9 +26,11 @@ fn check_shape(bc: usize, gram_size: usize) -> io::Result<()> {
     if gram_size == 0 || gram_size > MAX_DATAGRAM_SIZE {
         return invalid(format!("gram size {gram_size}: a slot holds 1 to {MAX_DATAGRAM_SIZE} bytes"));
     }
-    match (bc as u64).checked_mul(gram_size as u64) {
+    match (bc as u64).checked_mul((gram_size as u64).max(SLOT_COST_MIN)) {
         Some(bytes) if bytes <= RING_BYTES_MAX => Ok(()),
-        _ => invalid(format!("bc {bc} × gram size {gram_size}: a ring takes at most {RING_BYTES_MAX} bytes")),
+        _ => invalid(format!(
+            "bc {bc} × gram size {gram_size}: a ring takes at most {RING_BYTES_MAX} bytes, headers included"
+        )),
     }
 }
 
@@ -68,11 +73,11 @@ impl RecvRing {
     /// # Errors
     ///
     /// [`InvalidInput`](ErrorKind::InvalidInput) if `bc` is 0, `gram_size` is not 1 to 65,535, or both
-    /// together make more than 4 GiB.
+    /// together make more than 4 GiB; [`OutOfMemory`](ErrorKind::OutOfMemory) if the system has not as much.
     pub fn new(bc: usize, gram_size: usize) -> io::Result<Self> {
         check_shape(bc, gram_size)?;
         Ok(Self {
-            slots: RecvSlots::new(bc, gram_size),
+            slots: RecvSlots::new(bc, gram_size)?,
             filled: 0,
             cursor: Cursor::default(),
             taken: None,
@@ -299,7 +304,8 @@ impl SendRing {
     pub fn new(bc: usize, gram_size: usize) -> io::Result<Self> {
         check_shape(bc, gram_size)?;
         let nobody = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-        Ok(Self { bytes: vec![0xA5; bc * gram_size], grams: vec![(0, nobody); bc], gram_size, head: 0, len: 0 })
+        let bytes = sys::touched(0xA5, bc.checked_mul(gram_size))?;
+        Ok(Self { bytes, grams: sys::touched((0, nobody), Some(bc))?, gram_size, head: 0, len: 0 })
     }
 
     /// Number of slots.

@@ -447,3 +447,19 @@ fn blast_keeps_its_rate_and_its_count() {
     let seconds = report["seconds"].as_f64().unwrap();
     assert!(seconds >= 0.24, "500 at 2000 a second in {seconds} s");
 }
+
+/// The program under a limit that `sh` sets first.
+fn limited(limit: &str, args: &[&str]) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("{limit}; exec \"$0\" \"$@\""), PROGRAM]).args(args);
+    command
+}
+
+#[test]
+fn rings_larger_than_the_memory_are_one_clear_line() {
+    let args = ["ingest", "--bind", "127.0.0.1:0", "--bc", "65536"];
+    let output = limited("ulimit -v 2000000", &args).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("--bc") && said.lines().count() == 1, "{said}");
+}

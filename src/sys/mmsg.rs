@@ -31,7 +31,7 @@ use std::ptr;
 
 use libc::{c_int, c_uint, cmsghdr, iovec, mmsghdr, sockaddr_storage, socklen_t};
 
-use super::{Call, Received, Slot, addr, cmsg, fault};
+use super::{Call, Received, Slot, addr, cmsg, fault, touched};
 
 pub(crate) const BACKEND: &str = "mmsg";
 pub(crate) const COALESCES: bool = true;
@@ -81,23 +81,22 @@ pub(crate) struct RecvSlots {
 unsafe impl Send for RecvSlots {}
 
 impl RecvSlots {
-    pub(crate) fn new(slots: usize, slot_bytes: usize) -> Self {
+    pub(crate) fn new(slots: usize, slot_bytes: usize) -> io::Result<Self> {
         let stride = slot_bytes.next_multiple_of(LINE_BYTES);
         // Filled with a byte that is not zero, so that every page is really touched now: zeroed
         // memory comes from the kernel untouched, and the first datagrams would pay for it.
-        let mut bytes = vec![0xA5_u8; slots * stride];
-        let mut names = vec![addr::empty(); slots];
-        let mut controls = vec![ControlSpace([0xA5; cmsg::CONTROL_BYTES]); slots];
-        let mut headers = vec![empty_header(); slots];
+        // Checked: where usize has 32 bits, 65,536 slots of 65,536 bytes would be a Vec of none.
+        let mut bytes = touched(0xA5_u8, slots.checked_mul(stride))?;
+        let mut names = touched(addr::empty(), Some(slots))?;
+        let mut controls = touched(ControlSpace([0xA5; cmsg::CONTROL_BYTES]), Some(slots))?;
+        let mut headers = touched(empty_header(), Some(slots))?;
 
         let base = bytes.as_mut_ptr();
-        let mut iovecs: Vec<iovec> = (0..slots)
-            .map(|i| iovec {
-                // SAFETY: i < slots, so i × stride is inside the slots × stride bytes of `bytes`.
-                iov_base: unsafe { base.add(i * stride) }.cast(),
-                iov_len: slot_bytes,
-            })
-            .collect();
+        let mut iovecs = touched(iovec { iov_base: base.cast(), iov_len: slot_bytes }, Some(slots))?;
+        for (i, iovec) in iovecs.iter_mut().enumerate() {
+            // SAFETY: i < slots, so i × stride is inside the slots × stride bytes of `bytes`.
+            iovec.iov_base = unsafe { base.add(i * stride) }.cast();
+        }
 
         let (first_name, first_control) = (names.as_mut_ptr(), controls.as_mut_ptr());
         let first_iovec = iovecs.as_mut_ptr();
@@ -111,7 +110,7 @@ impl RecvSlots {
             header.msg_hdr.msg_iovlen = 1;
         }
         // Every header counts as used, so that the first `prepare` sets all lengths.
-        Self { bytes, names, controls, _iovecs: iovecs, headers, slot_bytes, stride, used: slots, coalesced: false }
+        Ok(Self { bytes, names, controls, _iovecs: iovecs, headers, slot_bytes, stride, used: slots, coalesced: false })
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -328,7 +327,7 @@ mod tests {
 
     #[test]
     fn headers_lead_into_the_slots_own_memory_even_after_a_move() {
-        let slots = RecvSlots::new(5, 100);
+        let slots = RecvSlots::new(5, 100).unwrap();
         let moved = Box::new(slots);
         let span = moved.bytes.as_ptr_range();
         for (i, header) in moved.headers.iter().enumerate() {
@@ -340,6 +339,13 @@ mod tests {
             assert_eq!(header.msg_hdr.msg_control.cast_const().cast(), &raw const moved.controls[i]);
             assert_eq!(header.msg_hdr.msg_control as usize % align_of::<cmsghdr>(), 0);
         }
+    }
+
+    #[test]
+    fn more_slots_than_there_are_addresses_are_an_error_and_not_a_small_allocation() {
+        // As `bc` 65,536 and `gram_size` 65,535 are where usize has 32 bits: the sum wraps to 0.
+        let half = 1 << (usize::BITS / 2);
+        assert_eq!(RecvSlots::new(half, half).err().unwrap().kind(), io::ErrorKind::OutOfMemory);
     }
 
     #[test]

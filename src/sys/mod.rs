@@ -11,7 +11,7 @@
 //! |---|---|
 //! | `BACKEND` | its name, for `Stats::backend` |
 //! | `COALESCES` | whether it can take coalesced slots apart, so that a socket may be asked for them |
-//! | `RecvSlots::new(slots, slot_bytes)` | memory for `slots` datagrams of up to `slot_bytes` bytes, allocated and pre-faulted once; nothing is allocated after it |
+//! | `RecvSlots::new(slots, slot_bytes) -> io::Result` | memory for `slots` datagrams of up to `slot_bytes` bytes, allocated and pre-faulted once; nothing is allocated after it |
 //! | `RecvSlots::count()`, `slot_bytes()` | the shape it was made with |
 //! | `RecvSlots::set_coalesced(bool)` | whether the socket may put several datagrams of one size into one slot (GRO) |
 //! | `RecvSlots::recv(&mut self, socket) -> Received` | fill slots `0..received.slots`, never block, report the error that ended the batch beside what came before it |
@@ -73,6 +73,21 @@ pub(crate) enum Call {
     Wait,
     /// `setsockopt(SO_RCVBUFFORCE)` and `setsockopt(SO_SNDBUFFORCE)`.
     ForceBuffer,
+}
+
+/// Memory for `len` elements, allocated and touched now; `len` is `None` where the sum overflowed.
+///
+/// # Errors
+///
+/// [`io::ErrorKind::OutOfMemory`] if the system has not as much, where `vec!` would end the process.
+pub(crate) fn touched<T: Copy>(value: T, len: Option<usize>) -> io::Result<Vec<T>> {
+    let mut memory = Vec::new();
+    let reserved = len.map(|len| memory.try_reserve_exact(len));
+    let (Some(len), Some(Ok(()))) = (len, reserved) else {
+        return Err(io::Error::new(io::ErrorKind::OutOfMemory, "a ring of this size does not fit into memory"));
+    };
+    memory.resize(len, value);
+    Ok(memory)
 }
 
 /// What one `RecvSlots::recv` brought.

@@ -17,7 +17,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::ops::Range;
 
-use super::{Call, Received, Slot, fault};
+use super::{Call, Received, Slot, fault, touched};
 
 pub(crate) const BACKEND: &str = "single";
 pub(crate) const COALESCES: bool = false;
@@ -42,15 +42,12 @@ pub(crate) struct RecvSlots {
 }
 
 impl RecvSlots {
-    pub(crate) fn new(slots: usize, slot_bytes: usize) -> Self {
+    pub(crate) fn new(slots: usize, slot_bytes: usize) -> io::Result<Self> {
         let nobody = Filled { original_len: 0, src: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)) };
-        Self {
-            // Filled with a byte that is not zero, so that every page is really touched now.
-            bytes: vec![0xA5; slots.saturating_sub(1) * slot_bytes + slot_bytes.max(LONGEST_BYTES)],
-            filled: vec![nobody; slots],
-            slot_bytes,
-            used: 0,
-        }
+        let all_but_the_last = slots.saturating_sub(1).checked_mul(slot_bytes);
+        let len = all_but_the_last.and_then(|len| len.checked_add(slot_bytes.max(LONGEST_BYTES)));
+        // Filled with a byte that is not zero, so that every page is really touched now.
+        Ok(Self { bytes: touched(0xA5, len)?, filled: touched(nobody, Some(slots))?, slot_bytes, used: 0 })
     }
 
     pub(crate) fn count(&self) -> usize {

@@ -97,8 +97,9 @@ fn open_peer(options: &IngestOptions, bind: SocketAddr) -> Result<BatchPeer, Fai
         // Both cost time per datagram, so only where the file needs them.
         .rx_time(stored)
         .dst_addr(stored && bind.ip().is_unspecified());
-    let mut peer = BatchPeer::new(config)
-        .map_err(|error| Failure::run(format!("cannot prepare to receive on {bind}: {error}")))?;
+    let mut peer = BatchPeer::new(config).map_err(|error| {
+        Failure::run(format!("cannot prepare to receive on {bind}: {error}; choose a smaller --bc or --gram-size"))
+    })?;
     peer.open().map_err(|error| Failure::run(format!("cannot bind {bind}: {error}; {}", bind_hint(&error, bind))))?;
     if let Some(report) = peer.buf_report(Direction::Receive).filter(|report| report.clamped) {
         eprintln!("hio-udp: note: {report}");
