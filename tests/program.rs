@@ -463,3 +463,13 @@ fn rings_larger_than_the_memory_are_one_clear_line() {
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("--bc") && said.lines().count() == 1, "{said}");
 }
+
+#[test]
+fn a_wait_as_long_as_time_itself_is_taken() {
+    for option in ["--drain", "--duration"] {
+        let ingest = Ingest::start("127.0.0.1:0", &[option, "1e19"]);
+        blast(ingest.addr, &["--count", "3"]);
+        let (code, account, said) = ingest.stop();
+        assert_eq!((code, number(&account, "delivered")), (0, 3), "{option}: {said}");
+    }
+}

@@ -240,11 +240,14 @@ impl Receiver {
     fn end(mut self) -> (Account, Option<Failure>) {
         let kernel_dropped = self.peer.stats().kernel_dropped;
         let is_shut = shut_the_door(&self.peer);
-        let deadline = Instant::now() + self.drain;
+        // None is too far away for the clock to tell.
+        let in_drains = |times| self.drain.checked_mul(times).and_then(|time| Instant::now().checked_add(time));
+        let (deadline, give_up_at) = (in_drains(1), in_drains(2));
+        let is_past = |at: Option<Instant>| at.is_some_and(|at| Instant::now() >= at);
         loop {
             match self.peer.fill() {
                 Ok(grams) if grams.is_empty() => break,
-                Ok(grams) if Instant::now() < deadline => self.tally.take(grams),
+                Ok(grams) if !is_past(deadline) => self.tally.take(grams),
                 Ok(grams) => self.tally.left_behind += grams.len() as u64,
                 Err(error) => {
                     self.tally.error.get_or_insert(error);
@@ -252,7 +255,7 @@ impl Receiver {
                 }
             }
             // With the door open a steady stream would never end.
-            if !is_shut && Instant::now() > deadline + self.drain {
+            if !is_shut && is_past(give_up_at) {
                 break;
             }
         }
