@@ -473,3 +473,18 @@ fn a_wait_as_long_as_time_itself_is_taken() {
         assert_eq!((code, number(&account, "delivered")), (0, 3), "{option}: {said}");
     }
 }
+
+#[test]
+fn a_file_whose_name_is_not_utf8_is_named_in_the_account_as_well_as_can_be() {
+    use std::os::unix::ffi::OsStrExt;
+
+    let mut path = std::env::temp_dir().into_os_string().into_encoded_bytes();
+    path.extend_from_slice(format!("/hio-udp-test-{}-", std::process::id()).as_bytes());
+    path.extend_from_slice(b"\xff.pcapng");
+    let file = Scratch(PathBuf::from(std::ffi::OsStr::from_bytes(&path)));
+    let mut command = Command::new(PROGRAM);
+    command.args(["ingest", "--json", "--bind", "127.0.0.1:0", "--out"]).arg(&file.0);
+    let (code, account, said) = Ingest::spawn(command).stop();
+    assert_eq!(code, 0, "{said}");
+    assert!(account["file"].as_str().unwrap().ends_with("-\u{fffd}.pcapng"), "{account}");
+}

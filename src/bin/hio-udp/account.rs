@@ -44,7 +44,8 @@ pub struct Account {
     pub reordered: u64,
     /// `mmsg` or `single`.
     pub backend: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Any bytes but 0 may stand in a path; JSON has only UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "lossily")]
     pub file: Option<PathBuf>,
 }
 
@@ -61,6 +62,10 @@ impl Account {
             print_line(&self.to_string());
         }
     }
+}
+
+fn lossily<S: serde::Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
+    path.as_ref().map(|path| path.to_string_lossy()).serialize(serializer)
 }
 
 /// Prints one object to standard output; a reader that has gone away is no error.
