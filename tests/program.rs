@@ -488,3 +488,32 @@ fn a_file_whose_name_is_not_utf8_is_named_in_the_account_as_well_as_can_be() {
     assert_eq!(code, 0, "{said}");
     assert!(account["file"].as_str().unwrap().ends_with("-\u{fffd}.pcapng"), "{account}");
 }
+
+#[test]
+fn standard_error_that_takes_nothing_stops_nothing() {
+    if !std::path::Path::new("/dev/full").exists() {
+        return; // Linux's
+    }
+    let args = ["ingest", "--json", "--bind", "127.0.0.1:0", "--duration", "0.1", "--rcvbuf", "2147483647"];
+    let output = limited("exec 2>/dev/full", &args).output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert!(serde_json::from_slice::<Value>(&output.stdout).is_ok());
+    // A failure keeps its exit code.
+    assert_eq!(limited("exec 2>/dev/full", &["ingest", "--bc", "0"]).status().unwrap().code(), Some(2));
+}
+
+#[test]
+fn an_account_that_cannot_be_printed_is_a_failure() {
+    if !std::path::Path::new("/dev/full").exists() {
+        return; // Linux's
+    }
+    for args in [
+        &["ingest", "--json", "--bind", "127.0.0.1:0", "--duration", "0.01"][..],
+        &["blast", "--to", "127.0.0.1:9", "--duration", "0.01"],
+    ] {
+        let output = limited("exec >/dev/full", args).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {said}");
+        assert!(said.contains("standard output"), "{args:?}: {said}");
+    }
+}

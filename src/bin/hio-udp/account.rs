@@ -1,9 +1,12 @@
 //! What became of every datagram: the account printed at the end.
 
 use std::fmt;
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use serde::Serialize;
+
+use crate::failure::Failure;
 
 /// The final account of an ingest.
 ///
@@ -55,12 +58,8 @@ impl Account {
         self.delivered + self.kernel_dropped + self.left_behind
     }
 
-    pub fn print(&self, as_json: bool) {
-        if as_json {
-            print_json(self);
-        } else {
-            print_line(&self.to_string());
-        }
+    pub fn print(&self, as_json: bool) -> Result<(), Failure> {
+        if as_json { print_json(self) } else { print_line(&self.to_string()) }
     }
 }
 
@@ -69,13 +68,23 @@ fn lossily<S: serde::Serializer>(path: &Option<PathBuf>, serializer: S) -> Resul
 }
 
 /// Prints one object to standard output; a reader that has gone away is no error.
-pub fn print_json(value: &impl Serialize) {
-    print_line(&serde_json::to_string(value).expect("plain numbers and strings always serialise"));
+pub fn print_json(value: &impl Serialize) -> Result<(), Failure> {
+    print_line(&serde_json::to_string(value).expect("plain numbers and strings always serialise"))
 }
 
-pub fn print_line(text: &str) {
-    use std::io::Write;
-    let _ = writeln!(std::io::stdout(), "{text}");
+/// As [`print_json`], for text.
+pub fn print_line(text: &str) -> Result<(), Failure> {
+    match writeln!(io::stdout(), "{text}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::run(format!("cannot print to standard output: {error}; choose another place for it")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Says something on standard error; that nobody hears it is no reason to stop, as it is for `eprintln!`.
+pub fn say(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
 }
 
 /// `1234567` as `1,234,567`.

@@ -49,12 +49,12 @@ pub fn run(options: BlastOptions) -> Result<(), Failure> {
     let to = options.to.resolve()?;
     let (report, first_error) = blast(&options, to, &stop)?;
     if options.json {
-        account::print_json(&report);
+        account::print_json(&report)?;
     } else {
         let rate = grouped(report.datagrams_per_s);
         let (sent, failed) = (grouped(report.sent), grouped(report.failed));
         let line = format!("sent {sent} datagrams to {to} in {:.3} s: {rate}/s, {failed} failed", report.seconds);
-        account::print_line(&line);
+        account::print_line(&line)?;
     }
     match first_error {
         Some(error) => {

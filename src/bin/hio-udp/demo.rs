@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::account::{grouped, print_line};
+use crate::account::{grouped, print_line, say};
 use crate::args::{BlastOptions, HostPort, IngestOptions, Rate};
 use crate::blast;
 use crate::failure::Failure;
@@ -29,7 +29,7 @@ pub fn run(mut options: IngestOptions) -> Result<(), Failure> {
     let ingest = Ingest::start(options, ingest_stop.clone())?;
     let to = ingest.local;
     if !is_json {
-        eprintln!("five seconds of {SIZE_BYTES}-byte datagrams to {to}, stored in {}", path.display());
+        say(&format!("five seconds of {SIZE_BYTES}-byte datagrams to {to}, stored in {}", path.display()));
     }
     let load = BlastOptions {
         to: HostPort { host: to.ip().to_string(), port: to.port() },
@@ -57,14 +57,14 @@ pub fn run(mut options: IngestOptions) -> Result<(), Failure> {
     let (blast_report, blast_error) =
         blaster.join().map_err(|_| Failure::run("the sending thread panicked: this is a bug, please report it"))??;
     account.sent = Some(blast_report.sent);
-    account.print(is_json);
+    account.print(is_json)?;
     if !is_json {
         print_line(&format!(
             "sent {}/s, received and written {}/s\nlook inside:  tshark -r {path} | head   or   tcpdump -nr {path} | head",
             grouped(blast_report.datagrams_per_s),
             grouped(account.datagrams_per_s),
             path = path.display(),
-        ));
+        ))?;
     }
     if let Some(failure) = failure {
         return Err(failure);

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use hio_udp::{BatchPeer, Direction, Gram, PeerConfig, Transport};
 
-use crate::account::Account;
+use crate::account::{Account, say};
 use crate::args::IngestOptions;
 use crate::capture::Capture;
 use crate::failure::Failure;
@@ -29,10 +29,10 @@ pub fn run(options: IngestOptions) -> Result<(), Failure> {
     let stop = Stop::on_signals().map_err(|error| Failure::run(format!("cannot catch signals: {error}")))?;
     let is_json = options.json;
     let ingest = Ingest::start(options, stop)?;
-    eprintln!("receiving on {}; Ctrl-C stops", ingest.local);
+    say(&format!("receiving on {}; Ctrl-C stops", ingest.local));
     let (account, failure) = ingest.wait();
-    account.print(is_json);
-    failure.map_or(Ok(()), Err)
+    let printed = account.print(is_json);
+    failure.map_or(printed, Err)
 }
 
 /// A running ingest.
@@ -102,7 +102,7 @@ fn open_peer(options: &IngestOptions, bind: SocketAddr) -> Result<BatchPeer, Fai
     })?;
     peer.open().map_err(|error| Failure::run(format!("cannot bind {bind}: {error}; {}", bind_hint(&error, bind))))?;
     if let Some(report) = peer.buf_report(Direction::Receive).filter(|report| report.clamped) {
-        eprintln!("hio-udp: note: {report}");
+        say(&format!("hio-udp: note: {report}"));
     }
     Ok(peer)
 }

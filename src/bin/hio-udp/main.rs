@@ -38,7 +38,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("hio-udp: {failure}");
+            account::say(&format!("hio-udp: {failure}"));
             failure.exit_code()
         }
     }
