@@ -517,3 +517,16 @@ fn an_account_that_cannot_be_printed_is_a_failure() {
         assert!(said.contains("standard output"), "{args:?}: {said}");
     }
 }
+
+#[test]
+fn a_limit_on_the_size_of_files_is_an_error_and_no_death() {
+    let file = Scratch::new("limited");
+    // The signal of that limit, SIGXFSZ, ends a process that has not said otherwise.
+    let args = ["ingest", "--json", "--bind", "127.0.0.1:0", "--out", file.arg()];
+    let ingest = Ingest::spawn(limited("ulimit -f 20", &args));
+    blast(ingest.addr, &["--count", "1000", "--rate", "100000", "--size", "200"]);
+    let (code, account, said) = ingest.end();
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains(file.arg()), "{said}");
+    assert_eq!(read_capture(&file).0.len() as u64, number(&account, "written"));
+}

@@ -15,6 +15,10 @@ impl Stop {
     /// A flag that SIGINT and SIGTERM raise.
     pub fn on_signals() -> io::Result<Self> {
         let stop = Self::default();
+        // With any handler at all, a write past the limit on the size of files is an error like that
+        // of a full disk; without, its signal would end the program and the account with it.
+        #[cfg(unix)]
+        flag::register(signal_hook::consts::SIGXFSZ, Arc::default())?;
         for signal in [SIGINT, SIGTERM] {
             // Registered first, so that it sees the flag before this signal raises it.
             flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&stop.0))?;
