@@ -32,6 +32,8 @@ use pcap_file::pcapng::blocks::interface_statistics::{InterfaceStatisticsBlock, 
 use pcap_file::pcapng::blocks::section_header::{SectionHeaderBlock, SectionHeaderOption};
 use pcap_file::{DataLink, Endianness};
 
+use crate::stop::Stop;
+
 /// A chunk goes to the disk when it holds this much.
 const CHUNK_BYTES: usize = 1 << 20;
 /// The longest block: a 65,535-byte datagram with its headers, block fields and options.
@@ -259,6 +261,14 @@ pub struct Capture {
     last_flush: Instant,
     /// Kernel drops as the newest statistics block tells them.
     dropped_in_file: u64,
+    /// Until it is asked for, the disk may take all the time it needs.
+    stop: Stop,
+    /// From then on: how long it may take for one write.
+    patience: Duration,
+    /// No more datagrams will come.
+    ending: bool,
+    /// The disk took longer; what else comes is not written.
+    gave_up: bool,
 }
 
 /// How a capture ended.
@@ -272,8 +282,9 @@ pub struct Finished {
 impl Capture {
     /// Creates the file, or empties the one that is there, and starts the disk thread.
     ///
-    /// `local` is the address the datagrams came to, where they do not say so themselves.
-    pub fn create(path: &Path, local: SocketAddr) -> io::Result<Self> {
+    /// `local` is the address the datagrams came to, where they do not say so themselves. Once `stop`
+    /// is asked for, a disk that ends no write for `patience` is given up.
+    pub fn create(path: &Path, local: SocketAddr, stop: Stop, patience: Duration) -> io::Result<Self> {
         let file = File::create(path)?;
         let shared = Arc::new(Shared {
             full: ArrayQueue::new(CHUNKS),
@@ -299,6 +310,10 @@ impl Capture {
             path: path.to_owned(),
             last_flush: Instant::now(),
             dropped_in_file: 0,
+            stop,
+            patience,
+            ending: false,
+            gave_up: false,
         })
     }
 
@@ -309,6 +324,9 @@ impl Capture {
     /// Adds one gram. Waits for the disk if every chunk is on its way to it; the socket's buffer
     /// takes what arrives meanwhile.
     pub fn add(&mut self, gram: &Gram<'_>, is_first_of_batch: bool) -> io::Result<()> {
+        if self.gave_up {
+            return Ok(());
+        }
         self.encoder.add(gram, is_first_of_batch)?;
         if self.encoder.len() >= CHUNK_BYTES {
             self.hand_over();
@@ -328,9 +346,9 @@ impl Capture {
         Ok(())
     }
 
-    /// Whether the disk thread has met an error.
+    /// Whether the disk thread has met an error, or was given up.
     pub fn failed(&self) -> bool {
-        self.shared.failed.load(Ordering::Relaxed)
+        self.gave_up || self.shared.failed.load(Ordering::Relaxed)
     }
 
     /// Bytes handed to the kernel for the file.
@@ -339,11 +357,9 @@ impl Capture {
     }
 
     fn hand_over(&mut self) {
-        let next = loop {
-            match self.shared.free.pop() {
-                Some(chunk) => break chunk,
-                None => thread::park_timeout(Duration::from_millis(1)),
-            }
+        let Some(next) = self.wait_for_disk(|capture| capture.shared.free.pop()) else {
+            self.gave_up = true;
+            return;
         };
         // The queue has room for every chunk there is.
         let _ = self.shared.full.push(self.encoder.take(next));
@@ -351,18 +367,54 @@ impl Capture {
         self.last_flush = Instant::now();
     }
 
+    /// Waits until `ready` gives something; `None` if the disk thread is no more, or is stuck while
+    /// all is to end.
+    fn wait_for_disk<T>(&self, ready: impl Fn(&Self) -> Option<T>) -> Option<T> {
+        let (mut writes, mut since) = (None, Instant::now());
+        loop {
+            // Asked first: what it did before it ended is then surely found.
+            let is_gone = self.disk_thread.is_finished();
+            let found = ready(self);
+            if found.is_some() || is_gone {
+                return found;
+            }
+            let now_writes = Some(self.shared.writes.load(Ordering::Relaxed));
+            if writes != now_writes || !(self.ending || self.stop.asked()) {
+                (writes, since) = (now_writes, Instant::now());
+            } else if since.elapsed() >= self.patience {
+                return None;
+            }
+            thread::park_timeout(Duration::from_millis(1));
+        }
+    }
+
     /// Writes the final statistics and everything that is left, and closes the file.
     pub fn finish(mut self, kernel_dropped: u64) -> Finished {
-        let statistics = self.encoder.add_statistics(kernel_dropped);
-        self.hand_over();
+        self.ending = true;
+        let statistics = if self.gave_up { Ok(()) } else { self.encoder.add_statistics(kernel_dropped) };
+        if !self.gave_up {
+            self.hand_over();
+        }
         // Release pairs with the disk thread's Acquire: it sees the last chunk before the flag.
         self.shared.closing.store(true, Ordering::Release);
         self.disk.unpark();
-        let written = self.disk_thread.join().unwrap_or_else(|_| Err(io::Error::other("the disk thread panicked")));
+        // Given up before, it is not waited for again; its thread ends with the program.
+        let is_done = |capture: &Self| capture.disk_thread.is_finished().then_some(());
+        self.gave_up = self.gave_up || self.wait_for_disk(is_done).is_none();
+        let written = if self.disk_thread.is_finished() {
+            self.disk_thread.join().unwrap_or_else(|_| Err(io::Error::other("the disk thread panicked")))
+        } else {
+            Ok(())
+        };
+        let in_time = if self.gave_up {
+            Err(io::Error::new(io::ErrorKind::TimedOut, format!("no write has ended in {:?}", self.patience)))
+        } else {
+            Ok(())
+        };
         Finished {
             packets_on_disk: self.shared.packets_on_disk.load(Ordering::Relaxed),
             writes: self.shared.writes.load(Ordering::Relaxed),
-            error: written.and(statistics).err(),
+            error: written.and(in_time).and(statistics).err(),
         }
     }
 }

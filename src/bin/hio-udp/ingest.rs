@@ -48,8 +48,9 @@ impl Ingest {
         let bind = options.bind.resolve()?;
         let peer = open_peer(&options, bind)?;
         let local = peer.ha();
+        let stop = stop.or_at(options.duration.and_then(|duration| Instant::now().checked_add(duration)));
         let capture = match &options.out {
-            Some(path) => Some(Capture::create(path, local).map_err(|error| {
+            Some(path) => Some(Capture::create(path, local, stop.clone(), options.drain).map_err(|error| {
                 let path = path.display();
                 Failure::run(format!("cannot write '{path}': {error}; choose another --out"))
             })?),
@@ -123,7 +124,6 @@ struct Receiver {
     peer: BatchPeer,
     tally: Tally,
     stop: Stop,
-    stop_at: Option<Instant>,
     drain: Duration,
     live: Arc<Mutex<Live>>,
     main: Thread,
@@ -196,8 +196,7 @@ impl Receiver {
             last: None,
             error: None,
         };
-        let stop_at = options.duration.and_then(|duration| now.checked_add(duration));
-        Self { peer, tally, stop, stop_at, drain: options.drain, live, main, next_look: now }
+        Self { peer, tally, stop, drain: options.drain, live, main, next_look: now }
     }
 
     fn run(mut self) -> (Account, Option<Failure>) {
@@ -233,7 +232,7 @@ impl Receiver {
             };
             *self.live.lock().expect("nobody panics with the lock held") = live;
         }
-        self.stop.asked() || self.stop_at.is_some_and(|at| now >= at)
+        self.stop.asked()
     }
 
     /// Shuts the door, reads out what the kernel still holds, closes the file, and draws the account.

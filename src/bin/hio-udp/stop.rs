@@ -3,13 +3,18 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
 /// A flag that anybody may raise; cloning gives another handle to the same one.
 #[derive(Clone, Debug, Default)]
-pub struct Stop(Arc<AtomicBool>);
+pub struct Stop {
+    flag: Arc<AtomicBool>,
+    /// When it counts as raised in any case.
+    at: Option<Instant>,
+}
 
 impl Stop {
     /// A flag that SIGINT and SIGTERM raise.
@@ -21,18 +26,23 @@ impl Stop {
         flag::register(signal_hook::consts::SIGXFSZ, Arc::default())?;
         for signal in [SIGINT, SIGTERM] {
             // Registered first, so that it sees the flag before this signal raises it.
-            flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&stop.0))?;
-            flag::register(signal, Arc::clone(&stop.0))?;
+            flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&stop.flag))?;
+            flag::register(signal, Arc::clone(&stop.flag))?;
         }
         Ok(stop)
     }
 
+    /// The same flag, which also counts as raised from `at` on.
+    pub fn or_at(self, at: Option<Instant>) -> Self {
+        Self { at, ..self }
+    }
+
     pub fn ask(&self) {
         // Relaxed is enough: the flag carries no data with it, and joining the thread orders the rest.
-        self.0.store(true, Ordering::Relaxed);
+        self.flag.store(true, Ordering::Relaxed);
     }
 
     pub fn asked(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.flag.load(Ordering::Relaxed) || self.at.is_some_and(|at| Instant::now() >= at)
     }
 }
