@@ -552,3 +552,12 @@ fn a_stuck_disk_does_not_hold_up_the_stop_past_its_deadline() {
     let [written, not_written, delivered] = ["written", "not_written", "delivered"].map(|name| number(&account, name));
     assert_eq!((written + not_written, written), (delivered, 0));
 }
+
+#[test]
+fn the_scope_of_a_link_local_address_is_kept() {
+    // No such interface: with the scope lost it would be EINVAL, or on some systems a success.
+    let output = run(&["ingest", "--bind", "[fe80::1%4000000]:0", "--duration", "0.01"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(!said.contains("Invalid argument"), "{said}");
+}

@@ -89,15 +89,14 @@ fn open_peer(options: &IngestOptions, bind: SocketAddr) -> Result<BatchPeer, Fai
     let stored = options.out.is_some();
     let config = PeerConfig::new()
         .name("ingest")
-        // Not by `bind.ip()`, which has lost the scope of a link-local address.
-        .ha((options.bind.host.as_str(), options.bind.port))
+        .ha((host_with_scope(bind), bind.port()))
         .bc(options.bc)
         .gram_size(options.gram_size)
         .recv_buf_bytes(options.rcvbuf)
         .exclusive(true)
         // Both cost time per datagram, so only where the file needs them.
         .rx_time(stored)
-        .dst_addr(stored && bind.ip().is_unspecified());
+        .dst_addr(stored && bind.ip().to_canonical().is_unspecified());
     let mut peer = BatchPeer::new(config).map_err(|error| {
         Failure::run(format!("cannot prepare to receive on {bind}: {error}; choose a smaller --bc or --gram-size"))
     })?;
@@ -106,6 +105,14 @@ fn open_peer(options: &IngestOptions, bind: SocketAddr) -> Result<BatchPeer, Fai
         say(&format!("hio-udp: note: {report}"));
     }
     Ok(peer)
+}
+
+/// The host as text, with the interface of a link-local address, without which it is none.
+fn host_with_scope(address: SocketAddr) -> String {
+    match address {
+        SocketAddr::V6(v6) if v6.scope_id() != 0 => format!("{}%{}", v6.ip(), v6.scope_id()),
+        _ => address.ip().to_string(),
+    }
 }
 
 fn bind_hint(error: &io::Error, bind: SocketAddr) -> String {
