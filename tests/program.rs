@@ -561,3 +561,12 @@ fn the_scope_of_a_link_local_address_is_kept() {
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(!said.contains("Invalid argument"), "{said}");
 }
+
+#[test]
+fn many_sources_of_long_datagrams_share_their_memory() {
+    let nobody = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let args = ["blast", "--to", &nobody, "--sources", "400", "--size", "60000", "--count", "400", "--rate", "max"];
+    // 400 MB, were each source to prepare datagrams of its own.
+    let output = limited("ulimit -v 300000", &args).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}

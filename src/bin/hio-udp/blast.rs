@@ -17,7 +17,7 @@ use crate::stop::Stop;
 /// Datagrams a batch at most.
 const BATCH: usize = 64;
 
-/// Most memory for the prepared datagrams of one source; batches of long ones are shorter.
+/// Most memory for the prepared datagrams; batches of long ones are shorter.
 const BATCH_BYTES_MAX: usize = 1 << 20;
 
 /// At a set rate, a batch gathers for this long before it goes out.
@@ -64,11 +64,10 @@ pub fn run(options: BlastOptions) -> Result<(), Failure> {
     }
 }
 
-/// One sending socket with its prepared datagrams.
+/// One sending socket.
 struct Source {
+    id: u32,
     peer: BatchPeer,
-    /// `batch` datagrams of the same size, end to end.
-    grams: Vec<u8>,
     next_sequence: u64,
 }
 
@@ -77,9 +76,12 @@ pub fn blast(options: &BlastOptions, to: SocketAddr, stop: &Stop) -> Result<(Bla
     let batch = (BATCH_BYTES_MAX / options.size).clamp(1, BATCH);
     let run = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().subsec_nanos();
     let mut sources = (0..options.sources)
-        .map(|id| Source::open(to, options.size, batch, run, id as u32))
+        .map(|id| Source::open(to, batch, id as u32))
         .collect::<io::Result<Vec<_>>>()
         .map_err(|error| Failure::run(format!("cannot open {} sending sockets: {error}", options.sources)))?;
+    // A batch of datagrams, end to end, in turn for every source: of their own, 10,000 would take 10 GB.
+    let mut grams = vec![0; options.size * batch];
+    grams.chunks_exact_mut(options.size).for_each(|gram| probe::prepare(gram, run));
     let start = Instant::now();
     let stop_at = options.duration.and_then(|duration| start.checked_add(duration));
     let (mut tried, mut first_error, mut turn) = (0, None, 0);
@@ -97,12 +99,12 @@ pub fn blast(options: &BlastOptions, to: SocketAddr, stop: &Stop) -> Result<(Bla
         };
         let want = left.min(due).min(batch as u64) as usize;
         let source = &mut sources[turn % options.sources];
-        let settled = source.send(want, to, options.size, stop, &mut first_error);
+        let settled = source.send(&mut grams[..want * options.size], to, options.size, stop, &mut first_error);
         turn += 1;
         tried += settled as u64;
         if settled > 0 {
             last_progress = Instant::now();
-        } else if want > 0 && last_progress.elapsed() > PATIENCE {
+        } else if want > 0 && !stop.asked() && last_progress.elapsed() > PATIENCE {
             return Err(Failure::run(format!(
                 "the system takes no datagram of {} bytes to {to} any more: try a smaller --size or --rate",
                 options.size
@@ -126,7 +128,7 @@ fn wait_until_due(rate: f64, tried: u64, start: Instant) -> u64 {
 }
 
 impl Source {
-    fn open(to: SocketAddr, size: usize, batch: usize, run: u32, id: u32) -> io::Result<Self> {
+    fn open(to: SocketAddr, batch: usize, id: u32) -> io::Result<Self> {
         let every_interface = if to.is_ipv4() { "0.0.0.0" } else { "::" };
         let config = PeerConfig::new()
             .name(format!("blast {id}"))
@@ -135,24 +137,22 @@ impl Source {
             .gram_size(1) // nothing is received or queued, so the rings can be small
             .exclusive(true)
             .reopen(true);
-        let mut grams = vec![0; size * batch];
-        grams.chunks_exact_mut(size).for_each(|gram| probe::prepare(gram, run, id));
-        Ok(Self { peer: BatchPeer::new(config)?, grams, next_sequence: 0 })
+        Ok(Self { id, peer: BatchPeer::new(config)?, next_sequence: 0 })
     }
 
-    /// Numbers `count` datagrams and sends them all; gives how many were sent or failed, which is
+    /// Numbers the prepared `grams` of `size` bytes and sends them all; gives how many were sent or failed, which is
     /// fewer only if the kernel takes no more for long or a stop is asked for.
     fn send(
         &mut self,
-        count: usize,
+        grams: &mut [u8],
         to: SocketAddr,
         size: usize,
         stop: &Stop,
         first_error: &mut Option<io::Error>,
     ) -> usize {
-        let grams = &mut self.grams[..count * size];
+        let count = grams.len() / size;
         for (sequence, gram) in (self.next_sequence..).zip(grams.chunks_exact_mut(size)) {
-            probe::number(gram, sequence);
+            probe::number(gram, self.id, sequence);
         }
         let mut settled = 0;
         let patience_ends = Instant::now() + PATIENCE;

@@ -22,17 +22,17 @@ const FLOWS_MAX: usize = 65_536;
 const WINDOW: u64 = 4_096;
 
 /// Fills a buffer of at least [`HEADER_BYTES`] with everything that stays the same from probe to probe.
-pub fn prepare(buffer: &mut [u8], run: u32, source: u32) {
+pub fn prepare(buffer: &mut [u8], run: u32) {
     for (at, byte) in buffer.iter_mut().enumerate() {
         *byte = at as u8;
     }
     buffer[..4].copy_from_slice(&MAGIC);
     buffer[8..12].copy_from_slice(&run.to_be_bytes());
-    buffer[12..16].copy_from_slice(&source.to_be_bytes());
 }
 
-/// Numbers a prepared buffer and checksums it.
-pub fn number(buffer: &mut [u8], sequence: u64) {
+/// Makes a prepared buffer the probe `sequence` of `source`, and checksums it.
+pub fn number(buffer: &mut [u8], source: u32, sequence: u64) {
+    buffer[12..16].copy_from_slice(&source.to_be_bytes());
     buffer[16..24].copy_from_slice(&sequence.to_be_bytes());
     let sum = crc32fast::hash(&buffer[CHECKED_FROM..]);
     buffer[4..8].copy_from_slice(&sum.to_be_bytes());
@@ -156,8 +156,8 @@ mod tests {
 
     fn probe(run: u32, source: u32, sequence: u64) -> Vec<u8> {
         let mut buffer = vec![0; 64];
-        prepare(&mut buffer, run, source);
-        number(&mut buffer, sequence);
+        prepare(&mut buffer, run);
+        number(&mut buffer, source, sequence);
         buffer
     }
 
