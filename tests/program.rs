@@ -570,3 +570,22 @@ fn many_sources_of_long_datagrams_share_their_memory() {
     let output = limited("ulimit -v 300000", &args).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
+
+#[test]
+fn the_demo_follows_no_link_that_lies_in_wait() {
+    let dir = std::env::temp_dir().join(format!("hio-udp-test-{}-trap", std::process::id()));
+    std::fs::create_dir(&dir).unwrap();
+    std::fs::write(dir.join("victim"), "dear").unwrap();
+    // `$$` is the program's own number too, which its file is named after.
+    let mut demo = limited(
+        "for n in '' -0; do ln -s victim \"$TMPDIR/hio-udp-demo-$$$n.pcapng\"; done",
+        &["ingest", "--demo", "--json"],
+    );
+    let output = demo.env("TMPDIR", &dir).output().unwrap();
+    let victim = std::fs::read(dir.join("victim")).unwrap();
+    let account: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let is_there = std::path::Path::new(account["file"].as_str().unwrap()).is_file();
+    std::fs::remove_dir_all(&dir).unwrap();
+    assert!(output.status.success() && is_there);
+    assert_eq!(victim, b"dear");
+}

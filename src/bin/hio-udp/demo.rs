@@ -1,5 +1,8 @@
 //! `ingest --demo`: an ingest and a blast on this machine, for five seconds.
 
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,7 +26,10 @@ pub fn run(mut options: IngestOptions) -> Result<(), Failure> {
     let stop = Stop::on_signals().map_err(|error| Failure::run(format!("cannot catch signals: {error}")))?;
     let is_json = options.json;
     options.bind = HostPort { host: "127.0.0.1".to_owned(), port: 0 };
-    let path = std::env::temp_dir().join(format!("hio-udp-demo-{}.pcapng", std::process::id()));
+    let path = new_file().map_err(|error| {
+        let dir = std::env::temp_dir();
+        Failure::run(format!("cannot make a file in '{}': {error}; set TMPDIR to another", dir.display()))
+    })?;
     options.out = Some(path.clone());
     let ingest_stop = Stop::default();
     let ingest = Ingest::start(options, ingest_stop.clone())?;
@@ -80,4 +86,18 @@ pub fn run(mut options: IngestOptions) -> Result<(), Failure> {
         )));
     }
     Ok(())
+}
+
+/// Makes an empty file of a name that was free: in a directory that others may write to, anything
+/// could lie under a name they can guess, such as a link to a file of ours.
+fn new_file() -> io::Result<PathBuf> {
+    let id = std::process::id();
+    for number in 0..100 {
+        let path = std::env::temp_dir().join(format!("hio-udp-demo-{id}-{number}.pcapng"));
+        match File::create_new(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            result => return result.map(|_| path),
+        }
+    }
+    Err(io::ErrorKind::AlreadyExists.into())
 }
