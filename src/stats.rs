@@ -81,7 +81,7 @@ pub struct Stats {
     /// Slots that were received but could not be delivered: no readable source address, or a
     /// coalesced buffer whose segment size was cut off, which counts as one.
     pub grams_undecodable: u64,
-    /// Of the received: still unread in the ring when it was closed, reopened or cleared.
+    /// Of the received: still unread in the peer's ring when it was closed or reopened.
     pub recv_discarded: u64,
     /// Datagrams the kernel dropped because the socket's buffer was full (Linux; 0 elsewhere).
     #[doc(alias = "SO_RXQ_OVFL")]

@@ -111,8 +111,12 @@ impl Encoder {
     fn add(&mut self, gram: &Gram<'_>, may_note_drops: bool) -> io::Result<()> {
         let meta = gram.meta();
         if let Some(drops) = meta.kernel_drops {
-            self.drops_unwritten += u64::from(drops.wrapping_sub(self.drops_seen));
-            self.drops_seen = drops;
+            let new = drops.wrapping_sub(self.drops_seen);
+            // The counter wraps; a difference that would be negative is an older reading.
+            if new <= i32::MAX as u32 {
+                self.drops_unwritten += u64::from(new);
+                self.drops_seen = drops;
+            }
         }
         let dst = SocketAddr::new(meta.dst.unwrap_or(self.local.ip()), self.local.port());
         let headers = put_packet(&mut self.packet, gram, dst);

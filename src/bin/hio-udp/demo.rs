@@ -47,23 +47,27 @@ pub fn run(mut options: IngestOptions) -> Result<(), Failure> {
         json: false,
     };
     let blaster = thread::spawn({
-        let live = ingest.live_handle();
+        let (live, stop) = (ingest.live_handle(), stop.clone());
         move || {
+            // However this thread ends, the ingest must not go on for ever.
+            let _guard = AskAtEnd(ingest_stop);
             let result = blast::blast(&load, to, &stop);
             let sent = result.as_ref().map_or(0, |(report, _)| report.sent);
             let deadline = Instant::now() + SETTLE;
             while live().arrived() < sent && Instant::now() < deadline {
                 thread::sleep(Duration::from_millis(10));
             }
-            ingest_stop.ask();
             result
         }
     });
     let (mut account, failure) = ingest.wait();
-    let (blast_report, blast_error) =
-        blaster.join().map_err(|_| Failure::run("the sending thread panicked: this is a bug, please report it"))??;
-    account.sent = Some(blast_report.sent);
+    stop.ask(); // an ingest that failed needs no more load
+    let blasted = blaster
+        .join()
+        .unwrap_or_else(|_| Err(Failure::run("the sending thread panicked: this is a bug, please report it")));
+    account.sent = blasted.as_ref().ok().map(|(report, _)| report.sent);
     account.print(is_json)?;
+    let (blast_report, blast_error) = blasted?;
     if !is_json {
         print_line(&format!(
             "sent {}/s, received and written {}/s\nlook inside:  tshark -r {path} | head   or   tcpdump -nr {path} | head",
@@ -86,6 +90,15 @@ pub fn run(mut options: IngestOptions) -> Result<(), Failure> {
         )));
     }
     Ok(())
+}
+
+/// Asks for a stop when it goes out of scope.
+struct AskAtEnd(Stop);
+
+impl Drop for AskAtEnd {
+    fn drop(&mut self) {
+        self.0.ask();
+    }
 }
 
 /// Makes an empty file of a name that was free: in a directory that others may write to, anything

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
-use hio_udp::{BatchPeer, Direction, Gram, PeerConfig, Transport};
+use hio_udp::{BatchPeer, Direction, Gram, PeerConfig, Stats, Transport};
 
 use crate::account::{Account, say};
 use crate::args::IngestOptions;
@@ -21,6 +21,12 @@ use crate::stop::Stop;
 
 /// How long the receiver waits for a datagram before it looks around: for a stop, the clock, the file.
 const LOOK_AROUND: Duration = Duration::from_millis(50);
+
+/// After a stop, how long after the queue was first found empty it is looked at once more.
+const LAST_LOOK_AFTER: Duration = Duration::from_millis(1);
+
+/// After a stop, how many receive errors end the reading out.
+const ERRORS_MAX: usize = 64;
 
 /// How often the receiver looks around while datagrams keep coming.
 const LOOK_AROUND_BUSY: Duration = Duration::from_millis(100);
@@ -181,6 +187,36 @@ impl Tally {
     }
 }
 
+impl Tally {
+    /// The account without the file's part; `kernel_dropped` is the count from before the stop.
+    fn account(&self, stats: &Stats, kernel_dropped: u64) -> Account {
+        let undecodable = stats.grams_undecodable;
+        // What was turned away while stopping was dropped by the kernel too, but not for want of room.
+        let turned_away = stats.kernel_dropped - kernel_dropped;
+        let seconds = match (self.first, self.last) {
+            (Some(first), Some(last)) => (last - first).as_secs_f64(),
+            _ => 0.0,
+        };
+        Account {
+            sent_seen: self.tracker.sent_seen(),
+            delivered: self.delivered + undecodable,
+            kernel_dropped,
+            left_behind: self.left_behind + turned_away,
+            truncated: self.truncated,
+            malformed: self.tracker.corrupt + undecodable,
+            bytes: self.bytes,
+            seconds,
+            datagrams_per_s: if seconds > 0.0 { (self.delivered as f64 / seconds) as u64 } else { 0 },
+            syscalls: stats.syscalls(),
+            gaps: self.tracker.gaps(),
+            duplicates: self.tracker.duplicates,
+            reordered: self.tracker.reordered,
+            backend: stats.backend,
+            ..Account::default()
+        }
+    }
+}
+
 impl Receiver {
     fn new(
         peer: BatchPeer,
@@ -242,61 +278,17 @@ impl Receiver {
         self.stop.asked()
     }
 
-    /// Shuts the door, reads out what the kernel still holds, closes the file, and draws the account.
+    /// Reads out what the kernel still holds, closes the file, and draws the account.
     fn end(mut self) -> (Account, Option<Failure>) {
         let kernel_dropped = self.peer.stats().kernel_dropped;
-        let is_shut = shut_the_door(&self.peer);
-        // None is too far away for the clock to tell.
-        let in_drains = |times| self.drain.checked_mul(times).and_then(|time| Instant::now().checked_add(time));
-        let (deadline, give_up_at) = (in_drains(1), in_drains(2));
-        let is_past = |at: Option<Instant>| at.is_some_and(|at| Instant::now() >= at);
-        loop {
-            match self.peer.fill() {
-                Ok(grams) if grams.is_empty() => break,
-                Ok(grams) if !is_past(deadline) => self.tally.take(grams),
-                Ok(grams) => self.tally.left_behind += grams.len() as u64,
-                Err(error) => {
-                    self.tally.error.get_or_insert(error);
-                    break;
-                }
-            }
-            // With the door open a steady stream would never end.
-            if !is_shut && is_past(give_up_at) {
-                break;
-            }
-        }
-        let tally = self.tally;
+        self.read_out();
         let stats = self.peer.stats();
-        // What came to the shut door was dropped by the kernel, but not for want of room.
-        let turned_away = stats.kernel_dropped - kernel_dropped;
-        let undecodable = stats.grams_undecodable;
-        let seconds = match (tally.first, tally.last) {
-            (Some(first), Some(last)) => (last - first).as_secs_f64(),
-            _ => 0.0,
-        };
-        let mut account = Account {
-            sent: None,
-            sent_seen: tally.tracker.sent_seen(),
-            delivered: tally.delivered + undecodable,
-            kernel_dropped,
-            left_behind: tally.left_behind + turned_away,
-            truncated: tally.truncated,
-            malformed: tally.tracker.corrupt + undecodable,
-            written: 0,
-            not_written: 0,
-            bytes: tally.bytes,
-            seconds,
-            datagrams_per_s: if seconds > 0.0 { (tally.delivered as f64 / seconds) as u64 } else { 0 },
-            syscalls: stats.syscalls(),
-            gaps: tally.tracker.gaps(),
-            duplicates: tally.tracker.duplicates,
-            reordered: tally.tracker.reordered,
-            backend: stats.backend,
-            file: None,
-        };
-        let mut failure =
-            tally.error.map(|error| Failure::run(format!("receiving on {} failed: {error}", self.peer.ha())));
-        if let Some(capture) = tally.capture {
+        let local = self.peer.ha();
+        let capture = self.tally.capture.take();
+        let failure = self.tally.error.take();
+        let mut failure = failure.map(|error| Failure::run(format!("receiving on {local} failed: {error}")));
+        let mut account = self.tally.account(&stats, kernel_dropped);
+        if let Some(capture) = capture {
             let path = capture.path().to_owned();
             let finished = capture.finish(kernel_dropped);
             account.written = finished.packets_on_disk;
@@ -312,15 +304,48 @@ impl Receiver {
             }
             account.file = Some(path);
         }
-        self.live.lock().expect("nobody panics with the lock held").delivered = account.delivered;
         (account, failure)
+    }
+
+    /// Lets nothing more in, then takes what the socket holds until it is empty; what is still there
+    /// after the deadline is left behind.
+    fn read_out(&mut self) {
+        let is_refusing = refuse_new_datagrams(&self.peer);
+        // None is too far away for the clock to tell.
+        let in_drains = |times| self.drain.checked_mul(times).and_then(|time| Instant::now().checked_add(time));
+        let (deadline, give_up_at) = (in_drains(1), in_drains(2));
+        let is_past = |at: Option<Instant>| at.is_some_and(|at| Instant::now() >= at);
+        let (mut errors, mut is_last_look) = (0, false);
+        loop {
+            match self.peer.fill() {
+                Ok(grams) if grams.is_empty() && is_last_look => return,
+                Ok(grams) if grams.is_empty() => {
+                    // One that another processor let in just before may be on its way into the queue.
+                    thread::sleep(LAST_LOOK_AFTER);
+                    is_last_look = true;
+                }
+                Ok(grams) if !is_past(deadline) => self.tally.take(grams),
+                Ok(grams) => self.tally.left_behind += grams.len() as u64,
+                Err(error) => {
+                    self.tally.error.get_or_insert(error);
+                    errors += 1;
+                    if errors == ERRORS_MAX {
+                        return;
+                    }
+                }
+            }
+            // Where datagrams still come in, a steady stream would never end.
+            if !is_refusing && is_past(give_up_at) {
+                return;
+            }
+        }
     }
 }
 
 /// Lets no more datagrams into the socket, so that what it holds can be read to the end.
 ///
-/// The kernel counts what it turns away. `false` where a socket cannot be shut like this.
-fn shut_the_door(peer: &BatchPeer) -> bool {
+/// The kernel counts what it turns away. `false` where a socket cannot be told so.
+fn refuse_new_datagrams(peer: &BatchPeer) -> bool {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     {
         use std::os::fd::AsFd;
