@@ -104,10 +104,13 @@ fn assert_nothing_left<T: Transport>(peer: &mut T) {
 #[track_caller]
 fn assert_stats<T: Transport>(peer: &T, expected: Stats, failures: &[(i32, u64)]) {
     let stats = peer.stats();
-    let send_failed_by_errno = stats.send_failed_by_errno;
-    assert_eq!(send_failed_by_errno.iter().collect::<Vec<_>>(), failures);
-    assert_eq!(stats.send_failed, failures.iter().map(|(_, times)| times).sum::<u64>() + send_failed_by_errno.others());
-    assert_eq!(stats, Stats { backend: BACKEND, send_failed_by_errno, ..expected });
+    let grams_send_failed_by_errno = stats.grams_send_failed_by_errno;
+    assert_eq!(grams_send_failed_by_errno.iter().collect::<Vec<_>>(), failures);
+    assert_eq!(
+        stats.grams_send_failed,
+        failures.iter().map(|(_, times)| times).sum::<u64>() + grams_send_failed_by_errno.others()
+    );
+    assert_eq!(stats, Stats { backend: BACKEND, grams_send_failed_by_errno, ..expected });
 }
 
 /// A report's parts: sent, bytes, pending, index and errno of the failure, why it stopped.
@@ -361,8 +364,13 @@ fn send_errors<T: Transport>() {
     }
     assert_nothing_left(&mut peer);
     let each = OTHERS.len() as u64;
-    let expected =
-        Stats { send_calls: 2 * each, grams_sent: each, bytes_sent: 4 * each, send_failed: each, ..Stats::default() };
+    let expected = Stats {
+        send_calls: 2 * each,
+        grams_sent: each,
+        bytes_sent: 4 * each,
+        grams_send_failed: each,
+        ..Stats::default()
+    };
     assert_stats(&from, expected, &OTHERS.map(|errno| (errno, 1)));
 }
 
@@ -380,7 +388,7 @@ fn h106_a_failure_that_repeats_is_logged_more_and_more_rarely() {
     faults.errno(Call::Send, 100, EPERM);
     let logged = logged_by(|| (0..100).for_each(|_| assert!(peer.send(b"x", me).is_err())));
     assert_eq!(logged.len(), 7, "1, 2, 4, 8, 16, 32, 64: {logged:?}");
-    let expected = Stats { send_calls: 100, send_failed: 100, ..Stats::default() };
+    let expected = Stats { send_calls: 100, grams_send_failed: 100, ..Stats::default() };
     assert_stats(&peer, expected, &[(EPERM, 100)]);
 }
 
@@ -408,7 +416,7 @@ fn h106_an_error_at_any_place_of_a_batch_is_named() {
                 send_calls: first_calls + calls(u64::from(behind > 0), behind as u64),
                 grams_sent: 6,
                 bytes_sent: 12,
-                send_failed: 1,
+                grams_send_failed: 1,
                 ..Stats::default()
             };
             assert_stats(&from, expected, &[(errno, 1)]);
@@ -436,7 +444,8 @@ fn h106_errors_one_behind_the_other_each_cost_one_gram() {
         assert_eq!(receive_one(&mut peer), [b'#', i]);
     }
     assert_nothing_left(&mut peer);
-    let expected = Stats { send_calls: calls(5, 6), grams_sent: 3, bytes_sent: 6, send_failed: 3, ..Stats::default() };
+    let expected =
+        Stats { send_calls: calls(5, 6), grams_sent: 3, bytes_sent: 6, grams_send_failed: 3, ..Stats::default() };
     assert_stats(&from, expected, &[(EPERM, 2), (EMSGSIZE, 1)]);
 }
 
@@ -523,7 +532,7 @@ fn a_queued_gram_that_fails_in_passing_is_reported_by_the_next_flush() {
         send_calls: calls(2 + 1 + 1 + 1, 3 + 1 + 1 + 1),
         grams_sent: 5,
         bytes_sent: 13,
-        send_failed: 1,
+        grams_send_failed: 1,
         ..Stats::default()
     };
     assert_stats(&from, expected, &[(EPERM, 1)]);
@@ -614,7 +623,7 @@ fn t07_an_error_of_the_socket_that_hides_behind_short_counts_comes_out() {
     faults.inject(Call::Send, 1, 1, Fault::Errno(ECONNREFUSED));
     let report = from.send_batch(to(&grams, dst));
     assert_eq!(parts(&report), (2, 4, 2, Some((2, ECONNREFUSED)), Stopped::Failed));
-    let expected = Stats { send_calls: 3, grams_sent: 2, bytes_sent: 4, send_failed: 1, ..Stats::default() };
+    let expected = Stats { send_calls: 3, grams_sent: 2, bytes_sent: 4, grams_send_failed: 1, ..Stats::default() };
     assert_stats(&from, expected, &[(ECONNREFUSED, 1)]);
     assert_eq!((receive_one(&mut peer), receive_one(&mut peer)), (b"#\0".to_vec(), b"#\x01".to_vec()));
     assert_nothing_left(&mut peer);

@@ -47,7 +47,7 @@ pub enum Stopped {
 ///     }
 ///     done += report.settled();
 /// }
-/// assert_eq!((peer.stats().grams_sent, peer.stats().send_failed), (2, 1));
+/// assert_eq!((peer.stats().grams_sent, peer.stats().grams_send_failed), (2, 1));
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Debug, Default)]

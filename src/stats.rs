@@ -8,7 +8,7 @@ use crate::sys::{BACKEND, Received};
 /// How many different errnos are told apart; later ones are counted together.
 const ERRNOS: usize = 16;
 
-/// Failed sends by errno; the sum over all is [`Stats::send_failed`].
+/// Failed sends by errno; the sum over all is [`Stats::grams_send_failed`].
 #[derive(Clone, Copy, Default, Eq, PartialEq)]
 pub struct ErrnoCounts {
     counts: [(i32, u64); ERRNOS],
@@ -82,7 +82,7 @@ pub struct Stats {
     /// coalesced buffer whose segment size was cut off, which counts as one.
     pub grams_undecodable: u64,
     /// Of the received: still unread in the peer's ring when it was closed or reopened.
-    pub recv_discarded: u64,
+    pub grams_recv_discarded: u64,
     /// Datagrams the kernel dropped because the socket's buffer was full (Linux; 0 elsewhere).
     #[doc(alias = "SO_RXQ_OVFL")]
     #[doc(alias = "SO_MEMINFO")]
@@ -96,11 +96,11 @@ pub struct Stats {
     /// Times a send found no buffer in the system or the device (ENOBUFS, ENOMEM).
     pub send_no_buffers: u64,
     /// Queued datagrams that were never sent because the peer was closed or reopened.
-    pub send_discarded: u64,
+    pub grams_send_discarded: u64,
     /// Datagrams that failed to be sent.
-    pub send_failed: u64,
+    pub grams_send_failed: u64,
     /// These by errno.
-    pub send_failed_by_errno: ErrnoCounts,
+    pub grams_send_failed_by_errno: ErrnoCounts,
 }
 
 impl Stats {
@@ -173,8 +173,8 @@ impl Counters {
     pub(crate) fn on_send_failed(&self, errno: i32) -> u64 {
         let mut times = 0;
         self.update(|stats| {
-            stats.send_failed += 1;
-            times = stats.send_failed_by_errno.add(errno);
+            stats.grams_send_failed += 1;
+            times = stats.grams_send_failed_by_errno.add(errno);
         });
         times
     }
@@ -182,8 +182,8 @@ impl Counters {
     /// Counts grams that a closing peer still held in its rings.
     pub(crate) fn on_discarded(&self, received: usize, queued: usize) {
         self.update(|stats| {
-            stats.recv_discarded += received as u64;
-            stats.send_discarded += queued as u64;
+            stats.grams_recv_discarded += received as u64;
+            stats.grams_send_discarded += queued as u64;
         });
     }
 

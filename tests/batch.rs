@@ -103,7 +103,7 @@ fn h195_a_failing_gram_in_the_middle_is_named() {
     assert_eq!(parts(&from.flush()), (1, 1, 0, None, Stopped::Done));
     assert_eq!(next_data(&mut peer, 2), [b"a", b"b"]);
     let stats = from.stats();
-    assert_eq!((stats.grams_sent, stats.send_failed, stats.send_failed_by_errno.of(errno)), (4, 2, 2));
+    assert_eq!((stats.grams_sent, stats.grams_send_failed, stats.grams_send_failed_by_errno.of(errno)), (4, 2, 2));
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn h201_a_closed_port_takes_everything() {
         assert_eq!(parts(&from.send_batch([(&b"a"[..], dead); 3])), (3, 3, 0, None, Stopped::Done));
         assert_eq!(from.send(b"a", dead).unwrap(), 1);
         assert_nothing_left(&mut from);
-        assert_eq!((from.stats().grams_sent, from.stats().send_failed), (4 * round, 0));
+        assert_eq!((from.stats().grams_sent, from.stats().grams_send_failed), (4 * round, 0));
     }
 }
 
@@ -208,7 +208,7 @@ fn grams_not_looked_at_are_not_given_again() {
     }
     assert_eq!(data_of(peer.fill().unwrap()), numbered(8..10));
     let stats = peer.stats();
-    assert_eq!((stats.grams_received, stats.recv_discarded), (10, 0));
+    assert_eq!((stats.grams_received, stats.grams_recv_discarded), (10, 0));
 }
 
 #[test]
@@ -280,7 +280,7 @@ fn queue_copies_and_refuses_what_has_no_room() {
     assert_eq!(from.queued(), 3);
     assert_eq!(parts(&from.flush()), (3, 6, 0, None, Stopped::Done));
     assert_eq!(next_data(&mut peer, 3), [&b"abcd"[..], b"", b"xy"]);
-    assert_eq!(from.stats().send_failed, 0, "a refused gram was never the peer's");
+    assert_eq!(from.stats().grams_send_failed, 0, "a refused gram was never the peer's");
 }
 
 #[test]
@@ -328,7 +328,7 @@ fn exchange_hands_over_the_batch_that_fill_gave() {
     peer.fill().unwrap();
     peer.close();
     assert!(peer.exchange(spare()).is_empty());
-    assert_eq!(peer.stats().recv_discarded, 0, "all of them were given out");
+    assert_eq!(peer.stats().grams_recv_discarded, 0, "all of them were given out");
 }
 
 #[test]
@@ -403,8 +403,8 @@ fn close_and_reopen_empty_the_rings_and_count_what_was_in_them() {
         assert_nothing_left(&mut peer);
         assert_eq!((peer.queued(), peer.flush().sent), (0, 0));
         let stats = peer.stats();
-        assert_eq!((stats.grams_received, stats.recv_discarded), (8, 7));
-        assert_eq!((stats.grams_sent, stats.send_discarded), (8, 5));
+        assert_eq!((stats.grams_received, stats.grams_recv_discarded), (8, 7));
+        assert_eq!((stats.grams_sent, stats.grams_send_discarded), (8, 5));
         // And it works as before.
         send_numbered(&mut peer, me, 0..1);
         assert_eq!(next(&mut peer).0, numbered(0..1)[0]);
@@ -436,7 +436,7 @@ fn a_closed_peer_says_so_and_keeps_what_is_queued() {
     assert_eq!((report.sent, report.first_error.unwrap().1.kind()), (0, kind));
     assert_eq!(peer.queued(), 1);
     let stats = peer.stats();
-    assert_eq!((stats.recv_calls, stats.send_calls, stats.grams_sent, stats.send_failed), (0, 0, 0, 0));
+    assert_eq!((stats.recv_calls, stats.send_calls, stats.grams_sent, stats.grams_send_failed), (0, 0, 0, 0));
 }
 
 #[test]

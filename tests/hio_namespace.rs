@@ -105,7 +105,7 @@ fn h102_a_full_send_buffer_gives_zero_until_it_drains<T: TestPeer>() {
     assert!(taken > 0 && taken < results.len(), "{taken} of {} taken", results.len());
     let stats = sender.stats();
     assert_eq!((stats.grams_sent, stats.send_would_block), (taken as u64, (results.len() - taken) as u64));
-    assert_eq!(stats.send_failed, 0);
+    assert_eq!(stats.grams_send_failed, 0);
     assert!(sender.wait_writable());
     assert_eq!(sender.send(&pattern(1_240), receiver.ha()).unwrap(), 1_240);
 }
@@ -193,6 +193,6 @@ fn h116_no_route_is_enetunreach<T: TestPeer>() {
     let mut sender: T = opened(any_wildcard_config());
     let error = sender.send(b"x", "203.0.113.5:9".parse().unwrap()).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::ENETUNREACH));
-    assert_eq!(sender.stats().send_failed_by_errno.of(libc::ENETUNREACH), 1);
+    assert_eq!(sender.stats().grams_send_failed_by_errno.of(libc::ENETUNREACH), 1);
     assert!(is_nothing_there(&mut sender));
 }

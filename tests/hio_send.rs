@@ -49,8 +49,8 @@ mod unix {
         assert_eq!(sender.send(b"next", receiver.ha()).unwrap(), 4);
         assert_eq!(receive_one(&mut receiver).0, b"next");
         let stats = sender.stats();
-        assert_eq!((stats.send_failed, stats.grams_sent), (1, 1));
-        assert_eq!(stats.send_failed_by_errno.of(libc::EMSGSIZE), 1);
+        assert_eq!((stats.grams_send_failed, stats.grams_sent), (1, 1));
+        assert_eq!(stats.grams_send_failed_by_errno.of(libc::EMSGSIZE), 1);
     }
 }
 

@@ -56,11 +56,11 @@ struct Counts {
     sent: u64,
     bytes_sent: u64,
     failed: u64,
-    send_discarded: u64,
+    grams_send_discarded: u64,
     received: u64,
     bytes_received: u64,
     truncated: u64,
-    recv_discarded: u64,
+    grams_recv_discarded: u64,
     kernel_dropped: u64,
 }
 
@@ -70,12 +70,12 @@ impl Counts {
         Self {
             sent: stats.grams_sent,
             bytes_sent: stats.bytes_sent,
-            failed: stats.send_failed,
-            send_discarded: stats.send_discarded,
+            failed: stats.grams_send_failed,
+            grams_send_discarded: stats.grams_send_discarded,
             received: stats.grams_received,
             bytes_received: stats.bytes_received,
             truncated: stats.grams_truncated,
-            recv_discarded: stats.recv_discarded,
+            grams_recv_discarded: stats.grams_recv_discarded,
             kernel_dropped: stats.kernel_dropped,
         }
     }
@@ -264,8 +264,8 @@ impl Model {
         side.opened = false;
         side.unreported = false;
         side.given.clear();
-        side.counts.recv_discarded += side.ring.drain(..).count() as u64;
-        side.counts.send_discarded += side.outbox.drain(..).count() as u64;
+        side.counts.grams_recv_discarded += side.ring.drain(..).count() as u64;
+        side.counts.grams_send_discarded += side.outbox.drain(..).count() as u64;
         self.lost += side.socket.drain(..).count() as u64;
     }
 }
@@ -618,7 +618,7 @@ fn peer_and_batch_peer_see_the_same() {
         assert_eq!(plain, batch, "HIO_UDP_MODEL_SEED={seed}");
         for (plain, batch) in plain_counts.iter().zip(&batch_counts) {
             assert_eq!((plain.sent, plain.failed), (batch.sent, batch.failed), "HIO_UDP_MODEL_SEED={seed}");
-            assert_eq!(plain.received, batch.received - batch.recv_discarded, "HIO_UDP_MODEL_SEED={seed}");
+            assert_eq!(plain.received, batch.received - batch.grams_recv_discarded, "HIO_UDP_MODEL_SEED={seed}");
         }
     }
 }

@@ -299,5 +299,5 @@ fn failing_and_waiting_sends_do_not_allocate() {
         }
         assert!(peer.wait_writable(PATIENCE).unwrap());
     });
-    assert_eq!((count, peer.stats().send_failed as usize), (0, GRAMS / 5));
+    assert_eq!((count, peer.stats().grams_send_failed as usize), (0, GRAMS / 5));
 }

@@ -233,8 +233,8 @@ fn t06_every_error_at_every_place_is_named_and_costs_only_its_own_gram() {
                 assert_nothing_left(&mut peer);
                 let stats = from.stats();
                 assert_eq!(stats.grams_sent - before.grams_sent, good.len() as u64);
-                assert_eq!(stats.send_failed - before.send_failed, places.len() as u64);
-                assert_eq!(stats.send_failed_by_errno.of(errno), places.len() as u64);
+                assert_eq!(stats.grams_send_failed - before.grams_send_failed, places.len() as u64);
+                assert_eq!(stats.grams_send_failed_by_errno.of(errno), places.len() as u64);
             }
         }
     }
@@ -251,7 +251,7 @@ fn t06_different_errors_one_behind_the_other() {
     let failures = send_all(&mut from, &grams);
     assert_eq!(failures, [(1, EMSGSIZE), (2, EINVAL), (3, EACCES), (5, EMSGSIZE)]);
     assert_eq!(next_data(&mut peer, 2), [b"a", b"b"]);
-    let counts: Vec<_> = from.stats().send_failed_by_errno.iter().collect();
+    let counts: Vec<_> = from.stats().grams_send_failed_by_errno.iter().collect();
     assert_eq!(counts, [(EMSGSIZE, 2), (EINVAL, 1), (EACCES, 1)]);
 }
 
@@ -273,7 +273,7 @@ fn t07_a_refused_connection_is_reported() {
     }
     assert!(refused >= 19, "{refused} of 20 batches said so");
     let stats = peer.stats();
-    assert_eq!((stats.send_failed, stats.send_failed_by_errno.of(ECONNREFUSED)), (refused, refused));
+    assert_eq!((stats.grams_send_failed, stats.grams_send_failed_by_errno.of(ECONNREFUSED)), (refused, refused));
     assert!(stats.send_calls <= 20 * 4, "bounded: {}", stats.send_calls);
 
     // The one-by-one call meets it too, and a receive call takes it off the socket.
@@ -328,7 +328,7 @@ fn t08_where_somebody_asks_for_it_innocent_grams_are_still_accounted_for() {
     assert_eq!(next_data(&mut live, 20), expected);
     assert_nothing_left(&mut live);
     let stats = from.stats();
-    assert_eq!((stats.grams_sent, stats.send_failed), (40, failures as u64));
+    assert_eq!((stats.grams_sent, stats.grams_send_failed), (40, failures as u64));
 }
 
 #[test]
@@ -517,7 +517,11 @@ fn t12_receive_and_fill_share_a_coalesced_slot() {
         next(&mut peer);
         assert!(peer.close());
         let stats = peer.stats();
-        assert_eq!((stats.grams_received, stats.recv_discarded), (11 + 1 + 11, 10), "pieces are counted, not slots");
+        assert_eq!(
+            (stats.grams_received, stats.grams_recv_discarded),
+            (11 + 1 + 11, 10),
+            "pieces are counted, not slots"
+        );
     }
 }
 
@@ -777,7 +781,7 @@ fn t23_a_destination_of_another_family_costs_only_its_own_gram() {
     assert_eq!(next_data(&mut peer, 2), [b"1", b"2"]);
     assert_nothing_left(&mut six);
     assert_eq!(from.send(b"no", v6).unwrap_err().raw_os_error(), Some(EAFNOSUPPORT));
-    assert_eq!(from.stats().send_failed_by_errno.of(EAFNOSUPPORT), 5);
+    assert_eq!(from.stats().grams_send_failed_by_errno.of(EAFNOSUPPORT), 5);
 
     // The other way round the kernel takes an IPv4 address, on a socket for both.
     let mut both = open_batch(config().ha(("::", 0)));

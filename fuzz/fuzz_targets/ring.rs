@@ -90,11 +90,11 @@ struct Counts {
     grams_received: u64,
     bytes_received: u64,
     grams_truncated: u64,
-    recv_discarded: u64,
+    grams_recv_discarded: u64,
     grams_sent: u64,
     bytes_sent: u64,
-    send_failed: u64,
-    send_discarded: u64,
+    grams_send_failed: u64,
+    grams_send_discarded: u64,
     /// Undecodable, control data cut, dropped by the kernel, no room to send: always 0.
     never: u64,
 }
@@ -106,11 +106,11 @@ impl Counts {
             grams_received: stats.grams_received,
             bytes_received: stats.bytes_received,
             grams_truncated: stats.grams_truncated,
-            recv_discarded: stats.recv_discarded,
+            grams_recv_discarded: stats.grams_recv_discarded,
             grams_sent: stats.grams_sent,
             bytes_sent: stats.bytes_sent,
-            send_failed: stats.send_failed,
-            send_discarded: stats.send_discarded,
+            grams_send_failed: stats.grams_send_failed,
+            grams_send_discarded: stats.grams_send_discarded,
             never: stats.grams_undecodable
                 + stats.grams_control_truncated
                 + stats.kernel_dropped
@@ -159,7 +159,7 @@ impl Model {
     /// Sends one datagram; `false` if the kernel refuses it.
     fn send(&mut self, bytes: Vec<u8>, dst: SocketAddr) -> bool {
         if dst.port() == 0 {
-            self.counts.send_failed += 1;
+            self.counts.grams_send_failed += 1;
             return false;
         }
         self.counts.grams_sent += 1;
@@ -385,8 +385,8 @@ fn run(input: &Input, elsewhere: &UdpSocket) -> io::Result<()> {
             Op::Reopen => {
                 peer.reopen()?;
                 assert_eq!(peer.ha(), model.me);
-                model.counts.recv_discarded += model.ring.len() as u64;
-                model.counts.send_discarded += model.outbox.len() as u64;
+                model.counts.grams_recv_discarded += model.ring.len() as u64;
+                model.counts.grams_send_discarded += model.outbox.len() as u64;
                 model.unreported = false;
                 model.socket.clear();
                 model.ring.clear();

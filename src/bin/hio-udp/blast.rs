@@ -177,13 +177,13 @@ fn report(sources: &[Source], time: Duration) -> BlastReport {
     let all: Vec<Stats> = sources.iter().map(|source| source.peer.stats()).collect();
     let sum = |field: fn(&Stats) -> u64| all.iter().map(field).sum::<u64>();
     let mut failed_by_errno = std::collections::BTreeMap::new();
-    for (errno, count) in all.iter().flat_map(|stats| stats.send_failed_by_errno.iter()) {
+    for (errno, count) in all.iter().flat_map(|stats| stats.grams_send_failed_by_errno.iter()) {
         *failed_by_errno.entry(errno).or_insert(0) += count;
     }
     let (sent, seconds) = (sum(|s| s.grams_sent), time.as_secs_f64());
     BlastReport {
         sent,
-        failed: sum(|s| s.send_failed),
+        failed: sum(|s| s.grams_send_failed),
         bytes: sum(|s| s.bytes_sent),
         seconds,
         datagrams_per_s: (sent as f64 / seconds.max(f64::MIN_POSITIVE)) as u64,
