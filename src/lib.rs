@@ -44,6 +44,7 @@
 //! | code written for hio, a datagram now and then | [`Peer`] |
 //! | many datagrams: telemetry, relays, load | [`BatchPeer`] with [`fill_wait`](BatchPeer::fill_wait) and [`send_batch`](BatchPeer::send_batch) |
 //! | several threads behind one socket | [`RingPool`] with [`fill_into_wait`](BatchPeer::fill_into_wait) |
+//! | hio's doers, or several peers in one thread | [`PeerDoer`] under a [`Doist`] |
 //!
 //! # Features
 //!
@@ -58,6 +59,9 @@ struct Readme;
 mod batch_peer;
 mod buffers;
 mod config;
+mod deeds;
+mod doer;
+mod doist;
 mod endpoint;
 #[cfg(test)]
 mod fault_tests;
@@ -66,6 +70,7 @@ mod fault_tests;
 pub mod fuzzing;
 mod gram;
 mod peer;
+mod peer_doer;
 mod policy;
 mod pool;
 mod receive;
@@ -79,10 +84,14 @@ mod transport;
 pub use batch_peer::{BatchPeer, BatchReceiver, BatchSender};
 pub use buffers::{BufReport, Direction, datagrams_held};
 pub use config::{DEFAULT_BC, DEFAULT_GATHER, PeerConfig};
+pub use deeds::DoerId;
+pub use doer::{Cue, Deed, Doer, Doified, Opts, doify};
+pub use doist::{DoDoer, Doist};
 pub use gram::{
     BUF_SIZE, Gram, MAX_DATAGRAM_SIZE, MAX_GRAM_SIZE, MAX_PACKET_SIZE, MAX_PAYLOAD_V4, MAX_SAFE_PAYLOAD, Meta,
 };
 pub use peer::Peer;
+pub use peer_doer::PeerDoer;
 pub use pool::RingPool;
 pub use ring::{Full, Grams, RecvRing, SendRing};
 pub use send::{SendReport, Stopped};
