@@ -12,7 +12,8 @@ use crate::doer::{Cue, Deed, Doer, Failure, first_failure, seconds};
 /// *tock*. Cycles follow each other as fast as possible, or with [`with_real`](Self::with_real) at
 /// the pace of the clock.
 ///
-/// Doers can be lent (`&mut doer`) or given away; a lent one is free again once the Doist is dropped.
+/// Doers can be given away or lent (`&mut doer`); a lent one is made before the Doist and is free again
+/// once that is dropped.
 /// Dropping exits whoever still runs.
 ///
 /// # When a doer fails

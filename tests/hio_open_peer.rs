@@ -2,13 +2,12 @@
 
 mod util;
 
-use std::cell::RefCell;
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use hio_udp::{OpenPeer, Peer, PeerConfig, Stats, Transport, open_peer, with_peer};
-use util::{TestPeer, any_local, any_local_config, opened};
+use hio_udp::{OpenPeer, PeerConfig, open_peer, with_peer};
+use util::noted::{Noted, calls, note};
+use util::{TestPeer, any_local, any_local_config, is_free};
 
 for_both_peers!(
     h142_open_peer_is_named_test_and_closes_with_its_scope,
@@ -21,11 +20,6 @@ for_both_peers!(
     h149_a_body_may_close_and_reopen_by_itself,
 );
 
-/// Asserts that no socket is left on `ha`.
-fn assert_free(ha: SocketAddr) {
-    let _: Peer = opened(PeerConfig::new().ha((ha.ip().to_string(), ha.port())).exclusive(true));
-}
-
 fn h142_open_peer_is_named_test_and_closes_with_its_scope<T: TestPeer>() {
     let ha = {
         let peer: OpenPeer<T> = open_peer(any_local_config()).unwrap();
@@ -33,7 +27,7 @@ fn h142_open_peer_is_named_test_and_closes_with_its_scope<T: TestPeer>() {
         assert_eq!(peer.name(), "test");
         peer.ha()
     };
-    assert_free(ha);
+    assert!(is_free(ha));
 }
 
 fn h143_a_given_name_is_kept<T: TestPeer>() {
@@ -59,7 +53,7 @@ fn h146_the_peer_is_closed_when_the_body_fails<T: TestPeer>() {
         Err(io::Error::other("of the body"))
     });
     assert_eq!(result.unwrap_err().to_string(), "of the body");
-    assert_free(ha.unwrap());
+    assert!(is_free(ha.unwrap()));
 }
 
 fn h146_the_peer_is_closed_when_the_body_panics<T: TestPeer>() {
@@ -71,7 +65,7 @@ fn h146_the_peer_is_closed_when_the_body_panics<T: TestPeer>() {
         })
     });
     assert!(catch_unwind(body).is_err());
-    assert_free(ha.unwrap());
+    assert!(is_free(ha.unwrap()));
 }
 
 fn h148_an_error_of_new_is_passed_on<T: TestPeer>() {
@@ -90,69 +84,6 @@ fn h149_a_body_may_close_and_reopen_by_itself<T: TestPeer>() {
         Ok(())
     })
     .unwrap();
-}
-
-thread_local! {
-    static CALLS: RefCell<Vec<&'static str>> = const { RefCell::new(Vec::new()) };
-}
-
-fn note(call: &'static str) {
-    CALLS.with_borrow_mut(|calls| calls.push(call));
-}
-
-fn calls() -> Vec<&'static str> {
-    CALLS.take()
-}
-
-/// A peer that only notes what is called; it opens if `OPENS`.
-#[derive(Debug)]
-struct Noted<const OPENS: bool>;
-
-impl<const OPENS: bool> Transport for Noted<OPENS> {
-    fn new(_: PeerConfig) -> io::Result<Self> {
-        note("new");
-        Ok(Self)
-    }
-    fn open(&mut self) -> io::Result<()> {
-        note("open");
-        if OPENS { Ok(()) } else { Err(io::Error::other("does not open")) }
-    }
-    fn reopen(&mut self) -> io::Result<()> {
-        note("reopen");
-        self.close();
-        self.open()
-    }
-    fn close(&mut self) -> bool {
-        note("close");
-        true
-    }
-    fn opened(&self) -> bool {
-        OPENS
-    }
-    fn name(&self) -> &str {
-        "noted"
-    }
-    fn ha(&self) -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, 1], 0))
-    }
-    fn bc(&self) -> Option<usize> {
-        None
-    }
-    fn bs(&self) -> usize {
-        0
-    }
-    fn actual_buf_sizes(&self) -> (usize, usize) {
-        (0, 0)
-    }
-    fn receive(&mut self) -> io::Result<(&[u8], Option<SocketAddr>)> {
-        Ok((b"", None))
-    }
-    fn send(&mut self, data: &[u8], _: SocketAddr) -> io::Result<usize> {
-        Ok(data.len())
-    }
-    fn stats(&self) -> Stats {
-        Stats::default()
-    }
 }
 
 #[test]

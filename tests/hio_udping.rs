@@ -1,14 +1,14 @@
 //! hio's own tests of its UDP Peer (`tests/core/udp/test_udping.py`), under their names.
 //!
-//! Two things are left to later: what they check of the wire log, and `test_peer_doer`. Ports are
-//! chosen by the kernel, and a receive waits for its datagram instead of sleeping before it.
+//! What they check of the wire log is left to later. Ports are chosen by the kernel, and a receive
+//! waits for its datagram instead of sleeping before it.
 
 mod util;
 
-use hio_udp::{OpenPeer, PeerConfig, open_peer};
+use hio_udp::{Doist, OpenPeer, PeerConfig, PeerDoer, open_peer};
 use util::{TestPeer, any_local_config, receive_one};
 
-for_both_peers!(test_udp_basic, test_udp, test_open_peer);
+for_both_peers!(test_udp_basic, test_udp, test_open_peer, test_peer_doer);
 
 fn test_udp_basic<T: TestPeer>() {
     let mut alpha = T::new(any_local_config()).unwrap();
@@ -85,6 +85,27 @@ fn test_open_peer<T: TestPeer>() {
         let config = PeerConfig::new().ha((ha.ip().to_string(), ha.port()));
         assert_eq!(open_peer::<T>(config.exclusive(true)).unwrap().ha(), ha, "closed at the end of the scope");
     }
+}
+
+fn test_peer_doer<T: TestPeer>() {
+    // What is lent to a Doist is made before it.
+    let mut doer = PeerDoer::new(T::new(any_local_config()).unwrap(), |_, _| Ok(false));
+    let tock = 0.03125;
+    let ticks = 8;
+    let limit = tock * f64::from(ticks);
+    let mut doist = Doist::new().with_tock(tock).with_real(true).with_limit(limit);
+    assert_eq!(doist.tyme(), 0.0);
+    assert_eq!(doist.tock(), 0.03125);
+    assert!(doist.real());
+    assert_eq!(doist.limit(), Some(limit));
+    assert_eq!(doist.running(), 0);
+
+    assert!(!doer.peer().opened());
+    doist.add(&mut doer);
+    doist.run().unwrap();
+    assert_eq!(doist.tyme(), limit);
+    drop(doist);
+    assert!(!doer.peer().opened());
 }
 
 /// The exchange at the heart of each of hio's tests: to the other and to oneself, both ways.

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use hio_udp::{BatchPeer, Direction, Peer, PeerConfig, Transport};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
+pub mod noted;
+
 /// How long a test waits for something that must come.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -114,6 +116,16 @@ pub fn own_host() -> String {
 #[cfg(target_os = "linux")]
 pub fn own_host_config() -> PeerConfig {
     PeerConfig::new().ha((own_host(), 0))
+}
+
+/// Whether no socket is left on `ha`.
+pub fn is_free(ha: SocketAddr) -> bool {
+    let config = PeerConfig::new().ha((ha.ip().to_string(), ha.port())).exclusive(true);
+    match Peer::new(config.reopen(true)) {
+        Ok(_) => true,
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => false,
+        Err(error) => panic!("{ha}: {error}"),
+    }
 }
 
 /// A plain socket, neither bound nor set in any way: what peers are compared with.
