@@ -69,6 +69,7 @@ mod fault_tests;
 #[doc(hidden)]
 pub mod fuzzing;
 mod gram;
+pub mod pcapng;
 mod peer;
 mod peer_doer;
 mod policy;
