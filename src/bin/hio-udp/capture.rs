@@ -10,10 +10,8 @@
 //!                 ▲───────────free────────┘
 //! ```
 //!
-//! Datagrams come without their headers, so each packet starts with IP and UDP headers made from the
-//! true source and destination (link type RAW).
+//! The blocks are the library's, `hio_udp::pcapng`.
 
-use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -24,13 +22,8 @@ use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_queue::ArrayQueue;
-use hio_udp::{Gram, pcapng};
-use pcap_file::pcapng::PcapNgWriter;
-use pcap_file::pcapng::blocks::enhanced_packet::{EnhancedPacketBlock, EnhancedPacketOption};
-use pcap_file::pcapng::blocks::interface_description::{InterfaceDescriptionBlock, InterfaceDescriptionOption};
-use pcap_file::pcapng::blocks::interface_statistics::{InterfaceStatisticsBlock, InterfaceStatisticsOption};
-use pcap_file::pcapng::blocks::section_header::{SectionHeaderBlock, SectionHeaderOption};
-use pcap_file::{DataLink, Endianness};
+use hio_udp::Gram;
+use hio_udp::pcapng::{self, Packet, Statistics};
 
 use crate::stop::Stop;
 
@@ -51,120 +44,67 @@ struct Chunk {
 
 /// Turns grams into pcapng blocks in memory.
 struct Encoder {
-    blocks: PcapNgWriter<Vec<u8>>,
+    blocks: Vec<u8>,
     /// Packets in `blocks` now.
     packets: u64,
     packets_total: u64,
-    /// One packet, headers and payload, before it becomes a block.
-    packet: Vec<u8>,
     local: SocketAddr,
-    /// The kernel's drop counter as the newest gram carried it.
+    /// The kernel's drop counter, as the newest gram carried it.
     drops_seen: u32,
-    /// Drops seen that no packet in the file tells yet.
-    drops_unwritten: u64,
 }
 
 impl Encoder {
-    fn new(local: SocketAddr) -> io::Result<Self> {
-        let section = SectionHeaderBlock {
-            endianness: Endianness::native(),
-            options: vec![SectionHeaderOption::UserApplication(Cow::Borrowed(concat!(
-                "hio-udp ",
-                env!("CARGO_PKG_VERSION")
-            )))],
-            ..SectionHeaderBlock::default()
-        };
-        let mut blocks = PcapNgWriter::with_section_header(new_chunk(), section).map_err(io::Error::other)?;
-        let interface = InterfaceDescriptionBlock {
-            linktype: DataLink::RAW,
-            snaplen: 0,
-            options: vec![
-                InterfaceDescriptionOption::IfName(Cow::Owned(format!("udp {local}"))),
-                // Times are in nanoseconds.
-                InterfaceDescriptionOption::IfTsResol(9),
-            ],
-        };
-        blocks.write_pcapng_block(interface).map_err(io::Error::other)?;
-        Ok(Self {
-            blocks,
-            packets: 0,
-            packets_total: 0,
-            packet: Vec::with_capacity(BLOCK_BYTES_MAX),
-            local,
-            drops_seen: 0,
-            drops_unwritten: 0,
-        })
+    fn new(local: SocketAddr) -> Self {
+        let mut blocks = new_chunk();
+        pcapng::put_section(&mut blocks, concat!("hio-udp ", env!("CARGO_PKG_VERSION")));
+        pcapng::put_interface(&mut blocks, &format!("udp {local}"));
+        Self { blocks, packets: 0, packets_total: 0, local, drops_seen: 0 }
     }
 
     fn len(&self) -> usize {
-        self.blocks.get_ref().len()
+        self.blocks.len()
     }
 
-    /// Adds one gram as an Enhanced Packet Block. `may_note_drops` lets it carry the number of
-    /// datagrams lost before it, which takes an allocation: once a batch is often enough.
-    fn add(&mut self, gram: &Gram<'_>, may_note_drops: bool) -> io::Result<()> {
+    /// Adds one gram, with the number of datagrams lost before it.
+    fn add(&mut self, gram: &Gram<'_>) {
         let meta = gram.meta();
+        let dst = SocketAddr::new(meta.dst.unwrap_or(self.local.ip()), self.local.port());
+        let time = meta.rx_time.unwrap_or_else(SystemTime::now);
+        let mut packet = Packet::new(gram.data, gram.src, dst, time);
+        packet.original_len = gram.original_len;
         if let Some(drops) = meta.kernel_drops {
             let new = drops.wrapping_sub(self.drops_seen);
             // The counter wraps; a difference that would be negative is an older reading.
             if new <= i32::MAX as u32 {
-                self.drops_unwritten += u64::from(new);
+                packet.dropped = new.into();
                 self.drops_seen = drops;
             }
         }
-        let dst = SocketAddr::new(meta.dst.unwrap_or(self.local.ip()), self.local.port());
-        let headers = pcapng::put_packet(&mut self.packet, gram, dst);
-        let mut options = Vec::new();
-        if may_note_drops && self.drops_unwritten > 0 {
-            options.push(EnhancedPacketOption::DropCount(std::mem::take(&mut self.drops_unwritten)));
-        }
-        let block = EnhancedPacketBlock {
-            interface_id: 0,
-            timestamp: since_epoch(meta.rx_time.unwrap_or_else(SystemTime::now)),
-            original_len: (headers + gram.original_len) as u32,
-            data: Cow::Borrowed(&self.packet),
-            options,
-        };
-        self.blocks.write_pcapng_block(block).map_err(io::Error::other)?;
+        packet.put(&mut self.blocks);
         self.packets += 1;
         self.packets_total += 1;
-        Ok(())
     }
 
-    /// Adds an Interface Statistics Block: received, dropped by the kernel, delivered, since the start.
-    fn add_statistics(&mut self, kernel_dropped: u64) -> io::Result<()> {
-        let block = InterfaceStatisticsBlock {
-            interface_id: 0,
-            timestamp: high_word_first(since_epoch(SystemTime::now()).as_nanos() as u64),
-            options: vec![
-                InterfaceStatisticsOption::IsbIfRecv(self.packets_total + kernel_dropped),
-                InterfaceStatisticsOption::IsbOsDrop(kernel_dropped),
-                InterfaceStatisticsOption::IsbUsrDeliv(self.packets_total),
-            ],
+    /// Adds what was received, dropped by the kernel and delivered since the start.
+    fn add_statistics(&mut self, kernel_dropped: u64) {
+        let statistics = Statistics {
+            time: SystemTime::now(),
+            received: self.packets_total + kernel_dropped,
+            dropped: kernel_dropped,
+            delivered: self.packets_total,
         };
-        self.blocks.write_pcapng_block(block).map_err(io::Error::other)?;
-        Ok(())
+        statistics.put(&mut self.blocks);
     }
 
     /// Takes what was encoded so far; encoding goes on in `next`.
     fn take(&mut self, next: Vec<u8>) -> Chunk {
-        let bytes = std::mem::replace(self.blocks.get_mut(), next);
+        let bytes = std::mem::replace(&mut self.blocks, next);
         Chunk { bytes, packets: std::mem::take(&mut self.packets) }
     }
 }
 
 fn new_chunk() -> Vec<u8> {
     Vec::with_capacity(CHUNK_BYTES + BLOCK_BYTES_MAX)
-}
-
-fn since_epoch(time: SystemTime) -> Duration {
-    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
-}
-
-/// pcapng stores a time as two words, the high one first in either byte order; `pcap-file` writes
-/// that of a statistics block as one `u64`.
-fn high_word_first(nanos: u64) -> u64 {
-    if cfg!(target_endian = "little") { nanos.rotate_left(32) } else { nanos }
 }
 
 /// What the disk thread and the receiver share.
@@ -232,7 +172,7 @@ impl Capture {
             move || run_disk(&shared, file)
         })?;
         Ok(Self {
-            encoder: Encoder::new(local)?,
+            encoder: Encoder::new(local),
             disk: disk_thread.thread().clone(),
             disk_thread,
             shared,
@@ -252,27 +192,25 @@ impl Capture {
 
     /// Adds one gram. Waits for the disk if every chunk is on its way to it; the socket's buffer
     /// takes what arrives meanwhile.
-    pub fn add(&mut self, gram: &Gram<'_>, is_first_of_batch: bool) -> io::Result<()> {
+    pub fn add(&mut self, gram: &Gram<'_>) {
         if self.gave_up {
-            return Ok(());
+            return;
         }
-        self.encoder.add(gram, is_first_of_batch)?;
+        self.encoder.add(gram);
         if self.encoder.len() >= CHUNK_BYTES {
             self.hand_over();
         }
-        Ok(())
     }
 
     /// To be called now and then: hands over what has waited long enough, with the drops so far.
-    pub fn tick(&mut self, kernel_dropped: u64) -> io::Result<()> {
+    pub fn tick(&mut self, kernel_dropped: u64) {
         if kernel_dropped > self.dropped_in_file {
             self.dropped_in_file = kernel_dropped;
-            self.encoder.add_statistics(kernel_dropped)?;
+            self.encoder.add_statistics(kernel_dropped);
         }
         if self.encoder.len() > 0 && self.last_flush.elapsed() >= FLUSH_EVERY {
             self.hand_over();
         }
-        Ok(())
     }
 
     /// Whether the disk thread has met an error, or was given up.
@@ -320,8 +258,8 @@ impl Capture {
     /// Writes the final statistics and everything that is left, and closes the file.
     pub fn finish(mut self, kernel_dropped: u64) -> Finished {
         self.ending = true;
-        let statistics = if self.gave_up { Ok(()) } else { self.encoder.add_statistics(kernel_dropped) };
         if !self.gave_up {
+            self.encoder.add_statistics(kernel_dropped);
             self.hand_over();
         }
         // Release pairs with the disk thread's Acquire: it sees the last chunk before the flag.
@@ -343,7 +281,7 @@ impl Capture {
         Finished {
             packets_on_disk: self.shared.packets_on_disk.load(Ordering::Relaxed),
             writes: self.shared.writes.load(Ordering::Relaxed),
-            error: written.and(in_time).and(statistics).err(),
+            error: written.and(in_time).err(),
         }
     }
 }
@@ -400,7 +338,7 @@ fn keep_whole_blocks(shared: &Shared, file: &File, chunk: &Chunk, done: usize, e
 fn whole_blocks(blocks: &[u8], limit: usize) -> (usize, u64) {
     const ENHANCED_PACKET: u32 = 6;
     let (mut end, mut packets) = (0, 0);
-    let word = |at: usize| blocks.get(at..)?.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes));
+    let word = |at: usize| blocks.get(at..)?.first_chunk().map(|bytes| u32::from_le_bytes(*bytes));
     while let (Some(kind), Some(len)) = (word(end), word(end + 4)) {
         let next = end + len as usize;
         if len == 0 || next > limit {

@@ -160,7 +160,7 @@ struct Tally {
 impl Tally {
     /// Takes one batch: delivers up to `--count`, leaves the rest behind.
     fn take<'a>(&mut self, grams: impl Iterator<Item = Gram<'a>>) {
-        let mut is_first_of_batch = true;
+        let before = self.delivered;
         for gram in grams {
             if self.delivered == self.count_max || self.error.is_some() {
                 self.left_behind += 1;
@@ -171,11 +171,10 @@ impl Tally {
             self.truncated += u64::from(gram.truncated);
             self.tracker.see(gram.data, gram.truncated);
             if let Some(capture) = &mut self.capture {
-                self.error = capture.add(&gram, is_first_of_batch).err();
+                capture.add(&gram);
             }
-            is_first_of_batch = false;
         }
-        if !is_first_of_batch {
+        if self.delivered > before {
             let now = Instant::now();
             self.first.get_or_insert(now);
             self.last = Some(now);
@@ -262,9 +261,7 @@ impl Receiver {
             self.next_look = now + LOOK_AROUND_BUSY;
             let stats = self.peer.stats();
             if let Some(capture) = &mut self.tally.capture {
-                if let Err(error) = capture.tick(stats.kernel_dropped) {
-                    self.tally.error = Some(error);
-                }
+                capture.tick(stats.kernel_dropped);
             }
             let live = Live {
                 delivered: self.tally.delivered,

@@ -1,0 +1,183 @@
+//! The pcapng encoder, read back by somebody else's reader, and its checksums by a naive one.
+
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime};
+
+use hio_udp::pcapng::{self, Flow, Packet, Statistics};
+use pcap_file::pcapng::blocks::enhanced_packet::{EnhancedPacketBlock, EnhancedPacketOption};
+use pcap_file::pcapng::blocks::interface_description::InterfaceDescriptionOption;
+use pcap_file::pcapng::blocks::interface_statistics::InterfaceStatisticsOption;
+use pcap_file::pcapng::blocks::section_header::SectionHeaderOption;
+use pcap_file::pcapng::{Block, PcapNgReader};
+use pcap_file::{DataLink, Endianness};
+
+const TIME: Duration = Duration::new(1_700_000_000, 123_456_789);
+
+fn time() -> SystemTime {
+    SystemTime::UNIX_EPOCH + TIME
+}
+
+fn started() -> Vec<u8> {
+    let mut file = Vec::new();
+    pcapng::put_section(&mut file, "tests 1");
+    pcapng::put_interface(&mut file, "udp of tests");
+    file
+}
+
+fn read(file: &[u8]) -> Vec<Block<'static>> {
+    let mut reader = PcapNgReader::new(file).expect("a section header");
+    let mut blocks = Vec::new();
+    while let Some(block) = reader.next_block() {
+        blocks.push(block.expect("a whole block").into_owned());
+    }
+    blocks
+}
+
+/// What one packet becomes.
+fn read_packet(packet: &Packet<'_>) -> EnhancedPacketBlock<'static> {
+    let mut file = started();
+    packet.put(&mut file);
+    assert_eq!(file.len() % 4, 0);
+    match read(&file).pop() {
+        Some(Block::EnhancedPacket(packet)) => packet,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn address(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+/// The sum over 16-bit words that a correct checksum makes all ones, written for clearness.
+fn sum(bytes: &[u8]) -> u32 {
+    let words = (0..bytes.len()).step_by(2).map(|i| (bytes[i], bytes.get(i + 1).copied().unwrap_or(0)));
+    words.fold(0, |sum, (high, low)| {
+        let sum = sum + u32::from(u16::from_be_bytes([high, low]));
+        (sum & 0xFFFF) + (sum >> 16)
+    })
+}
+
+#[test]
+fn a_capture_begins_with_its_program_and_its_interface() {
+    let file = started();
+    let reader = PcapNgReader::new(&file[..]).unwrap();
+    let section = reader.section();
+    assert_eq!((section.endianness, section.major_version, section.minor_version), (Endianness::Little, 1, 0));
+    assert_eq!(section.section_length, -1);
+    assert_eq!(section.options, [SectionHeaderOption::UserApplication("tests 1".into())]);
+    let [Block::InterfaceDescription(interface)] = &read(&file)[..] else { panic!("one interface") };
+    assert_eq!((interface.linktype, interface.snaplen), (DataLink::RAW, 0));
+    let options = [InterfaceDescriptionOption::IfName("udp of tests".into()), InterfaceDescriptionOption::IfTsResol(9)];
+    assert_eq!(interface.options, options);
+}
+
+#[test]
+fn a_packet_of_any_length_is_read_back_in_both_families() {
+    let families = [("10.1.2.3:4567", "192.0.2.9:53", 20), ("[2001:db8::1]:4567", "[::1]:53", 40)];
+    for (src, dst, ip_header) in families {
+        for len in [0, 1, 2, 3, 4, 5, 1_240, 65_507] {
+            let data: Vec<u8> = (0..len).map(|i| (i % 251) as u8).collect();
+            let block = read_packet(&Packet::new(&data, address(src), address(dst), time()));
+            assert_eq!((block.timestamp, block.interface_id), (TIME, 0));
+            assert_eq!(block.options, []);
+            let packet = &block.data;
+            assert_eq!((packet.len(), block.original_len as usize), (ip_header + 8 + len, ip_header + 8 + len));
+            assert_eq!(&packet[ip_header + 8..], data);
+            let udp = &packet[ip_header..];
+            assert_eq!(udp[..4], [0x11, 0xD7, 0, 53], "the ports");
+            assert_eq!(usize::from(u16::from_be_bytes([udp[4], udp[5]])), 8 + len);
+            if ip_header == 20 {
+                assert_eq!((packet[0], packet[9]), (0x45, 17));
+                assert_eq!(usize::from(u16::from_be_bytes([packet[2], packet[3]])), 28 + len);
+                assert_eq!(packet[12..20], [10, 1, 2, 3, 192, 0, 2, 9]);
+                assert_eq!(sum(&packet[..20]), 0xFFFF);
+                assert_eq!(udp[6..8], [0, 0], "no checksum");
+            } else {
+                assert_eq!((packet[0], packet[6]), (0x60, 17));
+                assert_eq!(usize::from(u16::from_be_bytes([packet[4], packet[5]])), 8 + len);
+                let mut covered = packet[8..].to_vec();
+                covered.extend_from_slice(&[0; 4][..len % 2]);
+                covered.extend_from_slice(&(8 + len as u32).to_be_bytes());
+                covered.extend_from_slice(&17_u32.to_be_bytes());
+                assert_eq!(sum(&covered), 0xFFFF, "{len} bytes");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_ipv6_checksum_of_zero_is_written_as_ones() {
+    let (src, dst) = (address("[::]:0"), address("[::]:0"));
+    // Two lengths and the protocol are all there is besides; this data makes the sum all ones.
+    let data = (0xFFFF_u16 - 2 * 10 - 17).to_be_bytes();
+    let block = read_packet(&Packet::new(&data, src, dst, time()));
+    assert_eq!(block.data[46..48], [0xFF, 0xFF]);
+}
+
+#[test]
+fn direction_and_losses_are_options() {
+    let (src, dst) = (address("127.0.0.1:1"), address("127.0.0.1:2"));
+    for (flow, flags) in [(None, None), (Some(Flow::Inbound), Some(1)), (Some(Flow::Outbound), Some(2))] {
+        for dropped in [0, 1, u64::MAX] {
+            let mut packet = Packet::new(b"odd", src, dst, time());
+            (packet.flow, packet.dropped) = (flow, dropped);
+            let flags = flags.map(EnhancedPacketOption::Flags);
+            let losses = (dropped > 0).then_some(EnhancedPacketOption::DropCount(dropped));
+            let options: Vec<_> = flags.into_iter().chain(losses).collect();
+            assert_eq!(read_packet(&packet).options, options);
+        }
+    }
+}
+
+#[test]
+fn a_cut_datagram_keeps_its_true_length_and_has_no_real_checksum() {
+    // 0 means "none", which IPv6 does not allow; a checksum of what is missing nobody can check.
+    for (host, headers, checksum) in [("127.0.0.1", 28, [0, 0]), ("[::1]", 48, [0xFF, 0xFF])] {
+        let me = address(&format!("{host}:9"));
+        let mut packet = Packet::new(b"beginning", me, me, time());
+        packet.original_len = 3_000;
+        let block = read_packet(&packet);
+        assert_eq!((block.data.len(), block.original_len), (headers + 9, headers as u32 + 3_000));
+        assert_eq!(block.data[headers - 4..headers - 2], 3_008_u16.to_be_bytes());
+        assert_eq!(block.data[headers - 2..headers], checksum);
+        // No length there is makes the fields overflow.
+        packet.original_len = 70_000;
+        assert_eq!(read_packet(&packet).data[headers - 4..headers - 2], [0xFF, 0xFF]);
+    }
+}
+
+#[test]
+fn families_can_be_mixed() {
+    let (v4, mapped, v6) = (address("127.0.0.1:9"), address("[::ffff:10.0.0.1]:9"), address("[2001:db8::1]:9"));
+    assert_eq!(read_packet(&Packet::new(b"", v4, mapped, time())).data[12..20], [127, 0, 0, 1, 10, 0, 0, 1]);
+    let mixed = read_packet(&Packet::new(b"", v4, v6, time())).data;
+    assert_eq!(mixed[8..24], [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF, 127, 0, 0, 1]);
+}
+
+#[test]
+fn statistics_are_read_back() {
+    let mut file = started();
+    Statistics { time: time(), received: 10, dropped: u64::MAX, delivered: 7 }.put(&mut file);
+    let Some(Block::InterfaceStatistics(statistics)) = read(&file).pop() else { panic!("no statistics") };
+    let options = [
+        InterfaceStatisticsOption::IsbIfRecv(10),
+        InterfaceStatisticsOption::IsbOsDrop(u64::MAX),
+        InterfaceStatisticsOption::IsbUsrDeliv(7),
+    ];
+    assert_eq!(statistics.options, options);
+    // The reader takes the time for one word, which has its halves the other way round.
+    assert_eq!(u128::from(statistics.timestamp.rotate_left(32)), TIME.as_nanos());
+}
+
+#[test]
+fn an_endless_name_is_cut_and_times_before_1970_are_its_beginning() {
+    let mut file = started();
+    pcapng::put_interface(&mut file, &"x".repeat(70_000));
+    let src = address("127.0.0.1:1");
+    Packet::new(b"", src, src, SystemTime::UNIX_EPOCH - TIME).put(&mut file);
+    let blocks = read(&file);
+    let Block::InterfaceDescription(interface) = &blocks[1] else { panic!("{blocks:?}") };
+    assert_eq!(interface.options[0], InterfaceDescriptionOption::IfName("x".repeat(65_535).into()));
+    let Block::EnhancedPacket(packet) = &blocks[2] else { panic!("{blocks:?}") };
+    assert_eq!(packet.timestamp, Duration::ZERO);
+}
