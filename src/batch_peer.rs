@@ -24,6 +24,13 @@ use crate::transport::{Transport, endpoint_settings, endpoint_transport};
 /// - [`split`](Self::split) gives both halves at once, for an echo or a relay that copies nothing;
 /// - [`exchange`](Self::exchange) hands a filled ring to another thread for a spare one.
 ///
+/// # Wire log
+///
+/// With [`PeerConfig::wl`], a gram is logged once, when it is handed out: by `receive` one by one, by
+/// `fill` and its kin the whole batch, in order, whether the caller then looks at it or not. What
+/// `exchange` takes along is logged there if it was not before. A sent gram is logged when the kernel
+/// has taken it, so a queued one at the flush; all of a batch after the batch.
+///
 /// # Readiness
 ///
 /// The peer is `AsFd`, so epoll, mio or tokio can tell when its socket is readable. Datagrams that
@@ -127,7 +134,7 @@ impl BatchPeer {
     #[inline]
     pub fn fill(&mut self) -> io::Result<Grams<'_>> {
         self.endpoint.fill(&mut self.ring)?;
-        Ok(self.ring.take())
+        Ok(self.endpoint.hand_out(&mut self.ring))
     }
 
     /// Takes one batch, waiting at most `timeout` for something to come.
@@ -142,7 +149,7 @@ impl BatchPeer {
     /// As [`fill`](Self::fill).
     pub fn fill_wait(&mut self, timeout: Duration) -> io::Result<Grams<'_>> {
         self.endpoint.fill_wait(&mut self.ring, &mut self.pace, timeout)?;
-        Ok(self.ring.take())
+        Ok(self.endpoint.hand_out(&mut self.ring))
     }
 
     /// Takes one batch into a ring the caller owns; gives the number of grams in it.
@@ -156,7 +163,9 @@ impl BatchPeer {
     /// and the ring's slots are smaller than 65,535 bytes.
     pub fn fill_into(&self, ring: &mut RecvRing) -> io::Result<usize> {
         ring.clear();
-        self.endpoint.fill(ring)
+        let grams = self.endpoint.fill(ring)?;
+        self.endpoint.log_received(ring.grams());
+        Ok(grams)
     }
 
     /// Takes one batch into a ring the caller owns, waiting as [`fill_wait`](Self::fill_wait) does.
@@ -166,7 +175,9 @@ impl BatchPeer {
     /// As [`fill_into`](Self::fill_into).
     pub fn fill_into_wait(&mut self, ring: &mut RecvRing, timeout: Duration) -> io::Result<usize> {
         ring.clear();
-        self.endpoint.fill_wait(ring, &mut self.pace, timeout)
+        let grams = self.endpoint.fill_wait(ring, &mut self.pace, timeout)?;
+        self.endpoint.log_received(ring.grams());
+        Ok(grams)
     }
 
     /// Hands the peer's ring over, for a spare one: with the batch that the last [`fill`](Self::fill)
@@ -191,6 +202,7 @@ impl BatchPeer {
     /// ```
     pub fn exchange(&mut self, mut empty: RecvRing) -> RecvRing {
         empty.clear();
+        self.endpoint.log_received(self.ring.grams()); // those of the last fill are in the log already
         let mut filled = std::mem::replace(&mut self.ring, empty);
         filled.take_back();
         filled
@@ -289,7 +301,7 @@ impl BatchReceiver<'_> {
     #[inline]
     pub fn fill(&mut self) -> io::Result<Grams<'_>> {
         self.endpoint.fill(self.ring)?;
-        Ok(self.ring.take())
+        Ok(self.endpoint.hand_out(self.ring))
     }
 
     /// As [`BatchPeer::fill_wait`].
@@ -299,7 +311,7 @@ impl BatchReceiver<'_> {
     /// As [`BatchPeer::fill`].
     pub fn fill_wait(&mut self, timeout: Duration) -> io::Result<Grams<'_>> {
         self.endpoint.fill_wait(self.ring, self.pace, timeout)?;
-        Ok(self.ring.take())
+        Ok(self.endpoint.hand_out(self.ring))
     }
 
     /// As [`Transport::receive`].
@@ -361,7 +373,9 @@ impl BatchSender<'_> {
 /// The next gram of the ring, refilled when it is empty.
 fn receive<'r>(endpoint: &Endpoint, ring: &'r mut RecvRing) -> io::Result<(&'r [u8], Option<SocketAddr>)> {
     endpoint.fill(ring)?;
-    Ok(ring.pop().map_or((&[], None), |gram| (gram.data, Some(gram.src))))
+    let Some(gram) = ring.pop() else { return Ok((&[], None)) };
+    endpoint.log_received(std::iter::once(gram));
+    Ok((gram.data, Some(gram.src)))
 }
 
 impl Outbox {

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
 use crate::gram::{BUF_SIZE, MAX_DATAGRAM_SIZE, MAX_GRAM_SIZE};
+use crate::wire::WireLog;
 
 /// Slots of a [`BatchPeer`](crate::BatchPeer)'s rings when `bc` is not given.
 ///
@@ -46,6 +47,7 @@ pub struct PeerConfig {
     pub(crate) ecn: bool,
     pub(crate) coalesce: bool,
     pub(crate) gather: Duration,
+    pub(crate) wl: Option<WireLog>,
 }
 
 impl Default for PeerConfig {
@@ -68,6 +70,7 @@ impl Default for PeerConfig {
             ecn: false,
             coalesce: false,
             gather: DEFAULT_GATHER,
+            wl: None,
         }
     }
 }
@@ -224,6 +227,14 @@ impl PeerConfig {
     /// arrives meanwhile.
     pub fn gather(mut self, pause: Duration) -> Self {
         self.gather = pause;
+        self
+    }
+
+    /// Logs what goes over the wire; the log is opened and closed by itself, not with the peer.
+    ///
+    /// The handle is one of any number, so keep a clone to read from.
+    pub fn wl(mut self, log: WireLog) -> Self {
+        self.wl = Some(log);
         self
     }
 

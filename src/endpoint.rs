@@ -13,6 +13,7 @@ use crate::buffers::{self, BufReport, Direction, Want};
 use crate::config::{self, PeerConfig};
 use crate::stats::{Counters, Stats};
 use crate::sys::socket as sys;
+use crate::wire::{Entry, WireLog};
 
 #[derive(Debug)]
 pub(crate) struct Endpoint {
@@ -33,6 +34,8 @@ pub(crate) struct Endpoint {
     /// Whether this socket coalesces (UDP_GRO is on).
     pub(crate) coalesced: bool,
     socket: Option<UdpSocket>,
+    /// What goes over the wire is logged here.
+    pub(crate) wl: Option<WireLog>,
     pub(crate) counters: Counters,
     /// An error found behind good datagrams, kept for the next receive call.
     pub(crate) deferred: RefCell<Option<io::Error>>,
@@ -58,6 +61,7 @@ impl Endpoint {
             coalesce: config.coalesce,
             coalesced: false,
             socket: None,
+            wl: config.wl.clone(),
             counters: Counters::default(),
             deferred: RefCell::default(),
             buf_reports: None,
@@ -153,6 +157,17 @@ impl Endpoint {
     fn sample_drops(&self) {
         if let Some(Ok(Some(reading))) = self.socket.as_ref().map(sys::kernel_drops) {
             self.counters.on_kernel_drops(reading);
+        }
+    }
+
+    /// Writes entries to the wire log. Its failure is no datagram's: it is counted, and the peer's first
+    /// one logged.
+    #[cold]
+    pub(crate) fn write_wire_log<'a>(&self, wl: &WireLog, entries: impl Iterator<Item = Entry<'a>>) {
+        let Err((failed, error)) = wl.write_all(entries) else { return };
+        let before = self.counters.on_wire_log_failed(failed);
+        if before == 0 {
+            log::error!("Error writing wire log of UDP {} (peer '{}'): {error}", self.ha, self.name);
         }
     }
 

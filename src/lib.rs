@@ -81,6 +81,7 @@ mod send;
 mod stats;
 mod sys;
 mod transport;
+mod wire;
 
 pub use batch_peer::{BatchPeer, BatchReceiver, BatchSender};
 pub use buffers::{BufReport, Direction, datagrams_held};
@@ -98,3 +99,4 @@ pub use ring::{Full, Grams, RecvRing, SendRing};
 pub use send::{SendReport, Stopped};
 pub use stats::{ErrnoCounts, Stats};
 pub use transport::{OpenPeer, Transport, open_peer, with_peer};
+pub use wire::{OpenWireLog, WireFormat, WireLog, WireLogConfig, open_wire_log};

@@ -1,7 +1,7 @@
 //! pcapng: datagrams as packets of a capture that Wireshark and tcpdump read.
 //!
 //! An encoder only, for programs that store what they receive: it is what a pcapng
-//! wire log and the program `hio-udp` write with. Blocks are appended to a buffer of
+//! [`WireLog`](crate::WireLog) and the program `hio-udp` write with. Blocks are appended to a buffer of
 //! the caller's and nothing else is allocated. A capture is one [`put_section`], then one
 //! [`put_interface`], then packets and statistics in any number; every block stands for itself, so a
 //! file that ends behind one is whole.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::config::PeerConfig;
 use crate::endpoint::Endpoint;
-use crate::gram::MAX_DATAGRAM_SIZE;
+use crate::gram::{Gram, MAX_DATAGRAM_SIZE};
 use crate::sys::socket::Interest;
 use crate::transport::{Transport, endpoint_settings, endpoint_transport};
 
@@ -63,10 +63,11 @@ impl Transport for Peer {
     }
 
     fn receive(&mut self) -> io::Result<(&[u8], Option<SocketAddr>)> {
-        Ok(match self.endpoint.receive_one(&mut self.buffer)? {
-            Some((len, src)) => (&self.buffer[..len.min(self.endpoint.bs)], Some(src)),
-            None => (&[], None),
-        })
+        let Some((len, src)) = self.endpoint.receive_one(&mut self.buffer)? else { return Ok((&[], None)) };
+        let data = &self.buffer[..len.min(self.endpoint.bs)];
+        let gram = Gram { data, src, truncated: data.len() < len, original_len: len, control: &[] };
+        self.endpoint.log_received(std::iter::once(gram));
+        Ok((data, Some(src)))
     }
 
     fn send(&mut self, data: &[u8], dst: SocketAddr) -> io::Result<usize> {

@@ -5,11 +5,13 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::endpoint::Endpoint;
-use crate::gram::MAX_DATAGRAM_SIZE;
+use crate::gram::{Gram, MAX_DATAGRAM_SIZE};
+use crate::pcapng::Flow;
 use crate::policy::{self, INTERRUPTIONS_MAX, OnReceive};
-use crate::ring::RecvRing;
+use crate::ring::{Grams, RecvRing};
 use crate::sys::socket::{self as sys, Interest};
 use crate::sys::{Received, RecvSlots};
+use crate::wire::{Entry, WireLog};
 
 /// How `fill_wait` goes about its next call; see there.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -75,6 +77,33 @@ impl Endpoint {
             }
         }
         Ok(0)
+    }
+
+    /// Hands out all that `ring` holds, and logs it.
+    #[inline]
+    pub(crate) fn hand_out<'r>(&self, ring: &'r mut RecvRing) -> Grams<'r> {
+        let grams = ring.take();
+        self.log_received(grams.clone());
+        grams
+    }
+
+    /// Writes grams that are handed out now to the wire log, if there is one.
+    #[inline]
+    pub(crate) fn log_received<'g>(&self, grams: impl Iterator<Item = Gram<'g>>) {
+        if let Some(wl) = &self.wl {
+            self.log_received_in(wl, grams);
+        }
+    }
+
+    #[cold]
+    fn log_received_in<'g>(&self, wl: &WireLog, grams: impl Iterator<Item = Gram<'g>>) {
+        let entries = grams.map(|gram| {
+            let meta = gram.meta();
+            let local = SocketAddr::new(meta.dst.unwrap_or(self.ha.ip()), self.ha.port());
+            let Gram { data, src, original_len, .. } = gram;
+            Entry { flow: Flow::Inbound, data, original_len, who: src, local, time: meta.rx_time }
+        });
+        self.write_wire_log(wl, entries);
     }
 
     #[cold]

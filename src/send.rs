@@ -4,9 +4,11 @@ use std::io;
 use std::net::{SocketAddr, UdpSocket};
 
 use crate::endpoint::Endpoint;
+use crate::pcapng::Flow;
 use crate::policy::{self, INTERRUPTIONS_MAX, OnSend};
 use crate::ring::SendRing;
 use crate::sys::{SendBatch, Staged, socket as sys};
+use crate::wire::{Entry, WireLog};
 
 /// Why a batch send stopped.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -86,7 +88,12 @@ impl Endpoint {
             let sent = usize::from(result.is_ok());
             self.counters.on_send_call(sent, sent * data.len());
             match result {
-                Ok(_) => return Ok(data.len()),
+                Ok(_) => {
+                    if let Some(wl) = &self.wl {
+                        self.log_sent(wl, &[(data, dst)]);
+                    }
+                    return Ok(data.len());
+                }
                 Err(error) => match policy::on_send_error(error, &self.counters, &self.name, self.ha) {
                     OnSend::Again => {}
                     OnSend::WouldBlock | OnSend::NoBuffers => return Ok(0),
@@ -97,8 +104,33 @@ impl Endpoint {
         Ok(0)
     }
 
-    /// Sends grams in order until all are sent, the kernel can take no more, or one fails.
+    /// Sends grams in order until all are sent, the kernel can take no more, or one fails; logs those sent.
     pub(crate) fn send_grams<'d>(
+        &self,
+        batch: &mut SendBatch,
+        grams: impl Iterator<Item = (&'d [u8], SocketAddr)>,
+    ) -> SendReport {
+        let Some(wl) = &self.wl else { return self.send_unlogged(batch, grams) };
+        let grams: Vec<_> = grams.collect();
+        let report = self.send_unlogged(batch, grams.iter().copied());
+        self.log_sent(wl, &grams[..report.sent]);
+        report
+    }
+
+    #[cold]
+    fn log_sent(&self, wl: &WireLog, grams: &[(&[u8], SocketAddr)]) {
+        let entries = grams.iter().map(|&(data, who)| Entry {
+            flow: Flow::Outbound,
+            data,
+            original_len: data.len(),
+            who,
+            local: self.ha,
+            time: None,
+        });
+        self.write_wire_log(wl, entries);
+    }
+
+    fn send_unlogged<'d>(
         &self,
         batch: &mut SendBatch,
         mut grams: impl Iterator<Item = (&'d [u8], SocketAddr)>,

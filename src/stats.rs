@@ -101,6 +101,8 @@ pub struct Stats {
     pub grams_send_failed: u64,
     /// These by errno.
     pub grams_send_failed_by_errno: ErrnoCounts,
+    /// Datagrams, received or sent, that the wire log did not take; they lack in it and nowhere else.
+    pub wire_log_failed: u64,
 }
 
 impl Stats {
@@ -177,6 +179,16 @@ impl Counters {
             times = stats.grams_send_failed_by_errno.add(errno);
         });
         times
+    }
+
+    /// Counts entries the wire log did not take; gives how many there were before.
+    pub(crate) fn on_wire_log_failed(&self, entries: u64) -> u64 {
+        let mut before = 0;
+        self.update(|stats| {
+            before = stats.wire_log_failed;
+            stats.wire_log_failed += entries;
+        });
+        before
     }
 
     /// Counts grams that a closing peer still held in its rings.

@@ -253,6 +253,16 @@ macro_rules! endpoint_settings {
                 self.endpoint.bcast = bcast;
             }
 
+            /// The wire log, if there is one.
+            pub fn wl(&self) -> Option<&$crate::WireLog> {
+                self.endpoint.wl.as_ref()
+            }
+
+            /// Logs to another wire log from now on, or to none.
+            pub fn set_wl(&mut self, log: Option<$crate::WireLog>) {
+                self.endpoint.wl = log;
+            }
+
             /// What one of the socket's buffers was asked to be and what it became; `None` while closed.
             pub fn buf_report(&self, direction: $crate::Direction) -> Option<$crate::BufReport> {
                 self.endpoint.buf_report(direction)

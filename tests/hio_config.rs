@@ -5,7 +5,7 @@ mod util;
 use std::io::ErrorKind;
 use std::net::IpAddr;
 
-use hio_udp::{BatchPeer, DEFAULT_BC, Peer, PeerConfig, Transport};
+use hio_udp::{BatchPeer, DEFAULT_BC, Peer, PeerConfig, Transport, WireLog, WireLogConfig};
 use util::{TestPeer, any_local_config};
 
 for_both_peers!(
@@ -24,6 +24,7 @@ for_both_peers!(
     h022_bs_is_ignored_when_bc_counts,
     h024_gram_size_stands_for_an_overridden_max_gram_size,
     h026_bcast_is_stored_as_given,
+    h026_wl_is_stored_as_given_and_can_be_changed,
     h027_a_host_setter_resolves_at_once,
     h027_an_unknown_host_leaves_ha_alone,
     h028_path_is_ha,
@@ -76,6 +77,7 @@ fn h001_a_new_peer_is_closed_and_has_hios_address<T: TestPeer>() {
     assert_eq!(peer.path(), peer.ha());
     assert_eq!((peer.host().to_string(), peer.port()), ("127.0.0.1".to_owned(), 55_000));
     assert!(!peer.bcast());
+    assert!(peer.wl().is_none());
     assert!(!peer.opened());
     assert_eq!(peer.actual_buf_sizes(), (0, 0), "no socket is made");
 }
@@ -217,6 +219,18 @@ fn h026_bcast_is_stored_as_given<T: TestPeer>() {
     for bcast in [true, false] {
         assert_eq!(T::new(PeerConfig::new().bcast(bcast)).unwrap().bcast(), bcast);
     }
+}
+
+fn h026_wl_is_stored_as_given_and_can_be_changed<T: TestPeer>() {
+    let log = |name: &str| WireLog::new(WireLogConfig::new().name(name)).unwrap();
+    let mut peer = T::new(PeerConfig::new().wl(log("one"))).unwrap();
+    let name = |peer: &T| peer.wl().map(WireLog::name);
+    assert_eq!(name(&peer).as_deref(), Some("one"));
+    assert!(!peer.wl().unwrap().opened(), "a peer does not open its log");
+    peer.set_wl(Some(log("two")));
+    assert_eq!(name(&peer).as_deref(), Some("two"));
+    peer.set_wl(None);
+    assert_eq!(name(&peer), None);
 }
 
 fn h027_a_host_setter_resolves_at_once<T: TestPeer>() {

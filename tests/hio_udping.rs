@@ -1,17 +1,23 @@
 //! hio's own tests of its UDP Peer (`tests/core/udp/test_udping.py`), under their names.
 //!
-//! What they check of the wire log is left to later. Ports are chosen by the kernel, and a receive
-//! waits for its datagram instead of sleeping before it.
+//! Ports are chosen by the kernel, and a receive waits for its datagram instead of sleeping before it.
 
 mod util;
 
-use hio_udp::{Doist, OpenPeer, PeerConfig, PeerDoer, open_peer};
-use util::{TestPeer, any_local_config, receive_one};
+use std::net::SocketAddr;
+
+use hio_udp::{Doist, OpenPeer, OpenWireLog, PeerConfig, PeerDoer, WireLogConfig, open_peer, open_wire_log};
+use util::{TestPeer, any_local_config, receive_one, wire_entry};
 
 for_both_peers!(test_udp_basic, test_udp, test_open_peer, test_peer_doer);
 
+fn open_samed_files() -> OpenWireLog {
+    open_wire_log(WireLogConfig::new().samed(true).filed(true)).unwrap()
+}
+
 fn test_udp_basic<T: TestPeer>() {
-    let mut alpha = T::new(any_local_config()).unwrap();
+    let wl = open_samed_files();
+    let mut alpha = T::new(any_local_config().wl(wl.clone())).unwrap();
     assert!(!alpha.opened());
     assert_eq!(alpha.name(), "main");
     alpha.reopen().unwrap();
@@ -19,7 +25,7 @@ fn test_udp_basic<T: TestPeer>() {
     assert_eq!(alpha.host().to_string(), "127.0.0.1");
     assert_eq!(alpha.path(), alpha.ha());
 
-    let mut beta = T::new(any_local_config().name("beta")).unwrap();
+    let mut beta = T::new(any_local_config().name("beta").wl(wl.clone())).unwrap();
     assert!(!beta.opened());
     assert_eq!(beta.name(), "beta");
     beta.reopen().unwrap();
@@ -33,11 +39,13 @@ fn test_udp_basic<T: TestPeer>() {
     beta.close();
     assert!(!alpha.opened());
     assert!(!beta.opened());
+    check_wire_log(wl, alpha.ha(), beta.ha());
 }
 
 fn test_udp<T: TestPeer>() {
     const BC: usize = 1_024;
-    let mut alpha = T::new(any_local_config().bc(BC)).unwrap();
+    let wl = open_samed_files();
+    let mut alpha = T::new(any_local_config().bc(BC).wl(wl.clone())).unwrap();
     assert!(!alpha.opened());
     assert_eq!(alpha.name(), "main");
     assert_eq!(alpha.bc(), Some(BC));
@@ -52,7 +60,7 @@ fn test_udp<T: TestPeer>() {
     assert!(send > 0 && receive > 0);
 
     let bs = 32_767;
-    let config = any_local_config().name("beta");
+    let config = any_local_config().name("beta").wl(wl.clone());
     let mut beta = T::new(config.bs(bs)).unwrap();
     assert!(!beta.opened());
     assert_eq!(beta.name(), "beta");
@@ -70,17 +78,20 @@ fn test_udp<T: TestPeer>() {
     beta.close();
     assert!(!alpha.opened());
     assert!(!beta.opened());
+    check_wire_log(wl, alpha.ha(), beta.ha());
 }
 
 fn test_open_peer<T: TestPeer>() {
+    let wl = open_samed_files();
     let has = {
-        let mut alpha: OpenPeer<T> = open_peer(any_local_config()).unwrap();
-        let mut beta: OpenPeer<T> = open_peer(any_local_config()).unwrap();
+        let mut alpha: OpenPeer<T> = open_peer(any_local_config().wl(wl.clone())).unwrap();
+        let mut beta: OpenPeer<T> = open_peer(any_local_config().wl(wl.clone())).unwrap();
         assert!(alpha.opened());
         assert!(beta.opened());
         talk(&mut *alpha, &mut *beta);
         [alpha.ha(), beta.ha()]
     };
+    check_wire_log(wl, has[0], has[1]);
     for ha in has {
         let config = PeerConfig::new().ha((ha.ip().to_string(), ha.port()));
         assert_eq!(open_peer::<T>(config.exclusive(true)).unwrap().ha(), ha, "closed at the end of the scope");
@@ -125,4 +136,22 @@ fn talk<T: TestPeer>(alpha: &mut T, beta: &mut T) {
     let message = b"beta sends to beta";
     beta.send(message, beta.ha()).unwrap();
     assert_eq!(receive_one(beta), (message.to_vec(), beta.ha()));
+}
+
+/// Holds the log of [`talk`] to the bytes hio expects, and closes it.
+fn check_wire_log(wl: OpenWireLog, alpha: SocketAddr, beta: SocketAddr) {
+    wl.flush().unwrap();
+    assert!(wl.samed());
+    let messages: [(SocketAddr, SocketAddr, &[u8]); 4] = [
+        (alpha, beta, b"alpha sends to beta"),
+        (alpha, alpha, b"alpha sends to alpha"),
+        (beta, alpha, b"beta sends to alpha"),
+        (beta, beta, b"beta sends to beta"),
+    ];
+    let entries = messages.map(|(src, dst, data)| [wire_entry("Tx", dst, data), wire_entry("Rx", src, data)].concat());
+    assert_eq!(wl.read_rx().unwrap().unwrap(), entries.concat());
+    assert_eq!(wl.read_tx().unwrap(), wl.read_rx().unwrap());
+    let kept = wl.clone();
+    drop(wl);
+    assert!(!kept.opened());
 }

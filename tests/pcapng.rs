@@ -1,9 +1,12 @@
-//! The pcapng encoder, read back by somebody else's reader, and its checksums by a naive one.
+//! The pcapng encoder, and wire logs written with it, read back by somebody else's reader; checksums by a naive one.
+
+mod support;
 
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use hio_udp::pcapng::{self, Flow, Packet, Statistics};
+use hio_udp::{BatchPeer, Peer, PeerConfig, Transport, WireFormat, WireLogConfig, open_wire_log};
 use pcap_file::pcapng::blocks::enhanced_packet::{EnhancedPacketBlock, EnhancedPacketOption};
 use pcap_file::pcapng::blocks::interface_description::InterfaceDescriptionOption;
 use pcap_file::pcapng::blocks::interface_statistics::InterfaceStatisticsOption;
@@ -180,4 +183,109 @@ fn an_endless_name_is_cut_and_times_before_1970_are_its_beginning() {
     assert_eq!(interface.options[0], InterfaceDescriptionOption::IfName("x".repeat(65_535).into()));
     let Block::EnhancedPacket(packet) = &blocks[2] else { panic!("{blocks:?}") };
     assert_eq!(packet.timestamp, Duration::ZERO);
+}
+
+/// The packets of a wire log: direction, source port, destination port, data, original length.
+fn read_log(file: &[u8]) -> Vec<(Option<u32>, u16, u16, Vec<u8>, usize)> {
+    let mut blocks = read(file).into_iter();
+    assert!(matches!(blocks.next(), Some(Block::InterfaceDescription(_))));
+    let packets = blocks.map(|block| {
+        let Block::EnhancedPacket(packet) = block else { panic!("{block:?}") };
+        let flags = packet.options.iter().find_map(|option| match option {
+            EnhancedPacketOption::Flags(flags) => Some(*flags),
+            _ => None,
+        });
+        let headers = if packet.data[0] >> 4 == 4 { 28 } else { 48 };
+        let port = |at: usize| u16::from_be_bytes([packet.data[headers - 8 + at], packet.data[headers - 7 + at]]);
+        let data = packet.data[headers..].to_vec();
+        (flags, port(0), port(2), data, packet.original_len as usize - headers)
+    });
+    packets.collect()
+}
+
+const INBOUND: Option<u32> = Some(1);
+const OUTBOUND: Option<u32> = Some(2);
+
+fn a_wire_log_is_a_capture<T: Transport>(host: &str) {
+    for is_filed in [false, true] {
+        let log = open_wire_log(WireLogConfig::new().samed(true).filed(is_filed).fmt(WireFormat::pcapng())).unwrap();
+        let config = PeerConfig::new().ha((host, 0)).exclusive(true).reopen(true).wl(log.clone());
+        // A Peer cuts at bs, a BatchPeer at its slot.
+        let mut alpha = T::new(config.clone()).unwrap();
+        let mut beta = T::new(config.bs(100).gram_size(100)).unwrap();
+        let (a, b) = (alpha.port(), beta.port());
+        let long = [7; 1_000];
+        for data in [&b"hello"[..], b"", &long] {
+            alpha.send(data, beta.ha()).unwrap();
+            support::next(&mut beta);
+        }
+        beta.send(b"back", alpha.ha()).unwrap();
+        support::next(&mut alpha);
+        let expected = [
+            (OUTBOUND, a, b, b"hello".to_vec(), 5),
+            (INBOUND, a, b, b"hello".to_vec(), 5),
+            (OUTBOUND, a, b, vec![], 0),
+            (INBOUND, a, b, vec![], 0),
+            (OUTBOUND, a, b, long.to_vec(), 1_000),
+            (INBOUND, a, b, long[..100].to_vec(), 1_000),
+            (OUTBOUND, b, a, b"back".to_vec(), 4),
+            (INBOUND, b, a, b"back".to_vec(), 4),
+        ];
+        let file = log.read_rx().unwrap().unwrap();
+        assert_eq!(read_log(&file), expected);
+        if let Some(path) = log.rx_path() {
+            assert_eq!(std::fs::read(path).unwrap(), file);
+        }
+        log.reopen().unwrap();
+        assert_eq!(read_log(&log.read_tx().unwrap().unwrap()), [], "a capture from the first");
+    }
+}
+
+#[test]
+fn a_peers_wire_log_is_a_capture() {
+    a_wire_log_is_a_capture::<Peer>("127.0.0.1");
+}
+
+#[test]
+fn a_batch_peers_wire_log_is_a_capture() {
+    a_wire_log_is_a_capture::<BatchPeer>("127.0.0.1");
+}
+
+#[test]
+fn an_ipv6_wire_log_is_a_capture() {
+    if support::has_ipv6() {
+        a_wire_log_is_a_capture::<Peer>("::1");
+        a_wire_log_is_a_capture::<BatchPeer>("::1");
+    }
+}
+
+#[test]
+fn two_sides_are_two_captures() {
+    let log = open_wire_log(WireLogConfig::new().fmt(WireFormat::pcapng())).unwrap();
+    let (me, v6) = (address("127.0.0.1:5"), address("[::1]:6"));
+    log.write_rx(b"in", me).unwrap();
+    log.write_tx(b"out", v6).unwrap();
+    assert_eq!(read_log(&log.read_rx().unwrap().unwrap()), [(INBOUND, 5, 0, b"in".to_vec(), 2)]);
+    assert_eq!(read_log(&log.read_tx().unwrap().unwrap()), [(OUTBOUND, 0, 6, b"out".to_vec(), 3)]);
+}
+
+/// What the kernel says of a datagram goes into its packet: here its time and its true destination.
+#[test]
+fn a_capture_has_the_kernels_time_and_destination() {
+    let log = open_wire_log(WireLogConfig::new().fmt(WireFormat::pcapng())).unwrap();
+    let config = PeerConfig::new().ha(("", 0)).exclusive(true).reopen(true).dst_addr(true).rx_time(true);
+    let mut peer = BatchPeer::new(config.wl(log.clone())).unwrap();
+    let me = SocketAddr::from(([127, 0, 0, 1], peer.port()));
+    peer.send(b"abc", me).unwrap();
+    let (mut time, mut dst) = (None, None);
+    for gram in peer.fill_wait(support::PATIENCE).unwrap() {
+        (time, dst) = (gram.meta().rx_time, gram.meta().dst);
+    }
+    let Some(Block::EnhancedPacket(packet)) = read(&log.read_rx().unwrap().unwrap()).pop() else { panic!("a packet") };
+    let dst = dst.unwrap_or(peer.host());
+    let written: [u8; 4] = packet.data[16..20].try_into().unwrap();
+    assert_eq!(dst, std::net::IpAddr::from(written));
+    if let Some(time) = time {
+        assert_eq!(SystemTime::UNIX_EPOCH + packet.timestamp, time);
+    }
 }

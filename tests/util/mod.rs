@@ -5,7 +5,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use hio_udp::{BatchPeer, Direction, Peer, PeerConfig, Transport};
+use hio_udp::{BatchPeer, Direction, Peer, PeerConfig, Transport, WireLog};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 pub mod noted;
@@ -33,6 +33,8 @@ pub trait TestPeer: Transport + std::fmt::Debug {
     fn set_port(&mut self, port: u16);
     fn bcast(&self) -> bool;
     fn set_bcast(&mut self, bcast: bool);
+    fn wl(&self) -> Option<&WireLog>;
+    fn set_wl(&mut self, log: Option<WireLog>);
     fn is_clamped(&self, direction: Direction) -> bool;
     /// Waits until the peer can send, at most [`PATIENCE`].
     fn wait_writable(&self) -> bool;
@@ -57,6 +59,12 @@ macro_rules! test_peer {
             }
             fn set_bcast(&mut self, bcast: bool) {
                 <$peer>::set_bcast(self, bcast);
+            }
+            fn wl(&self) -> Option<&WireLog> {
+                <$peer>::wl(self)
+            }
+            fn set_wl(&mut self, log: Option<WireLog>) {
+                <$peer>::set_wl(self, log);
             }
             fn is_clamped(&self, direction: Direction) -> bool {
                 self.buf_report(direction).expect("the peer is open").clamped
@@ -189,4 +197,27 @@ pub fn pattern(len: usize) -> Vec<u8> {
 /// Says on the test's output that it was left out, and why.
 pub fn left_out(why: &str) {
     println!("left out: {why}");
+}
+
+/// A directory of one test's own, gone when the test ends.
+pub struct TempDir(pub std::path::PathBuf);
+
+impl TempDir {
+    pub fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("hio-udp-test-{}-{name}", std::process::id()));
+        std::fs::create_dir(&path).expect("a new directory");
+        Self(path)
+    }
+}
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The entry hio writes for one datagram on an IPv4 socket.
+pub fn wire_entry(dx: &str, who: SocketAddr, data: &[u8]) -> Vec<u8> {
+    let who = format!("('{}', {})", who.ip(), who.port());
+    [b"\n", dx.as_bytes(), b" ", who.as_bytes(), b":\n", data, b"\n"].concat()
 }

@@ -1,0 +1,177 @@
+//! Where the entries of an open wire log go: memory, or files.
+
+use std::fs;
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::path::PathBuf;
+
+use super::config::WireLogConfig;
+use super::files::{self, LogFiles};
+use crate::pcapng::{self, Flow};
+
+/// Holds any entry of the default format whole, so that a file never ends inside one.
+const FILE_BUFFER_BYTES: usize = 128 << 10;
+
+/// One memory or file.
+#[derive(Debug)]
+pub(super) enum Sink {
+    Memory(Vec<u8>),
+    File(BufWriter<fs::File>, PathBuf),
+}
+
+impl Sink {
+    /// Takes the entry whole or, with the error, not at all.
+    pub(super) fn append(&mut self, entry: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Memory(bytes) => bytes.extend_from_slice(entry),
+            Self::File(file, _) => file.write_all(entry)?,
+        }
+        Ok(())
+    }
+
+    /// All that was written so far.
+    pub(super) fn read(&mut self) -> io::Result<Vec<u8>> {
+        let (file, mut bytes) = match self {
+            Self::Memory(bytes) => return Ok(bytes.clone()),
+            Self::File(file, _) => (file, Vec::new()),
+        };
+        file.flush()?;
+        let file = file.get_mut();
+        file.rewind()?;
+        let result = file.read_to_end(&mut bytes);
+        file.seek(SeekFrom::End(0))?; // where the next entry goes
+        result.map(|_| bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Memory(_) => Ok(()),
+            Self::File(file, _) => {
+                file.flush()?;
+                file.get_ref().sync_all()
+            }
+        }
+    }
+}
+
+/// The sinks of an open log, and which side goes to which.
+///
+/// A temporary directory goes with them.
+#[derive(Debug)]
+pub(super) struct Sinks {
+    sinks: Vec<Sink>,
+    rx: Option<usize>,
+    tx: Option<usize>,
+    pub(super) dir_path: Option<PathBuf>,
+    temp_root: Option<PathBuf>,
+}
+
+impl Sinks {
+    /// Makes empty ones, as the settings say.
+    pub(super) fn open(config: &WireLogConfig) -> io::Result<Self> {
+        let suffixes = suffixes(config);
+        let mut sinks = if config.filed && !suffixes.is_empty() {
+            Self::from_files(create_files(config, &suffixes)?)
+        } else {
+            let sinks = suffixes.iter().map(|_| Sink::Memory(Vec::new())).collect();
+            Self { sinks, rx: None, tx: None, dir_path: None, temp_root: None }
+        };
+        if config.fmt.is_pcapng() {
+            let mut start = Vec::new();
+            pcapng::put_section(&mut start, concat!("hio-udp ", env!("CARGO_PKG_VERSION")));
+            pcapng::put_interface(&mut start, &format!("wire log '{}'", config.name_or_main()));
+            sinks.sinks.iter_mut().try_for_each(|sink| sink.append(&start))?;
+        }
+        sinks.rx = config.rxed.then_some(0);
+        sinks.tx = config.txed.then(|| sinks.sinks.len() - 1);
+        Ok(sinks)
+    }
+
+    fn from_files(LogFiles { directory, files, temp_root }: LogFiles) -> Self {
+        let buffered = |file| BufWriter::with_capacity(FILE_BUFFER_BYTES, file);
+        let sinks = files.into_iter().map(|(file, path)| Sink::File(buffered(file), path)).collect();
+        Self { sinks, rx: None, tx: None, dir_path: Some(directory), temp_root }
+    }
+
+    fn index(&self, flow: Flow) -> Option<usize> {
+        match flow {
+            Flow::Inbound => self.rx,
+            Flow::Outbound => self.tx,
+        }
+    }
+
+    /// Where one side goes; `None` if it is not logged.
+    pub(super) fn of(&mut self, flow: Flow) -> Option<&mut Sink> {
+        let index = self.index(flow)?;
+        self.sinks.get_mut(index)
+    }
+
+    pub(super) fn path(&self, flow: Flow) -> Option<PathBuf> {
+        match self.sinks.get(self.index(flow)?)? {
+            Sink::File(_, path) => Some(path.clone()),
+            Sink::Memory(_) => None,
+        }
+    }
+
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        self.sinks.iter_mut().try_for_each(Sink::flush)
+    }
+
+    /// Brings everything to the disk, unless it goes away anyway.
+    pub(super) fn close(mut self) -> io::Result<()> {
+        if self.temp_root.is_some() { Ok(()) } else { self.flush() }
+    }
+}
+
+impl Drop for Sinks {
+    fn drop(&mut self) {
+        self.sinks.clear(); // not every system removes open files
+        if let Some(root) = &self.temp_root {
+            if let Err(error) = fs::remove_dir_all(root) {
+                log::warn!("cannot remove '{}' of a wire log: {error}", root.display());
+            }
+        }
+    }
+}
+
+fn create_files(config: &WireLogConfig, suffixes: &[&str]) -> io::Result<LogFiles> {
+    let (prefix, name) = (&config.prefix, config.name_or_main());
+    if config.is_temp() {
+        files::create_temp(prefix, name, suffixes)
+    } else {
+        files::create_persistent(&config.head_dir_path, files::home(), prefix, name, suffixes)
+    }
+}
+
+/// What the names of a log's files end with: one for each sink.
+fn suffixes(config: &WireLogConfig) -> Vec<&'static str> {
+    let [same, rx, tx] =
+        if config.fmt.is_pcapng() { [".pcapng", ".rx.pcapng", ".tx.pcapng"] } else { [".log", ".rx.log", ".tx.log"] };
+    if config.samed {
+        return if config.rxed || config.txed { vec![same] } else { vec![] };
+    }
+    let sides = [(config.rxed, rx), (config.txed, tx)];
+    sides.into_iter().filter(|(is_on, _)| *is_on).map(|(_, suffix)| suffix).collect()
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_refuses_entries_whole() {
+        // The device that is always full (full(4)).
+        let file = fs::File::options().read(true).write(true).open("/dev/full").unwrap();
+        let mut sink = Sink::File(BufWriter::with_capacity(10, file), PathBuf::new());
+        sink.append(b"0123456").unwrap();
+        for _ in 0..3 {
+            let error = sink.append(b"abcdefg").unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::ENOSPC));
+        }
+        sink.append(b"789").unwrap();
+        sink.flush().unwrap_err();
+        sink.read().unwrap_err();
+        let Sink::File(file, _) = sink else { unreachable!() };
+        let (_, waiting) = file.into_parts();
+        assert_eq!(waiting.unwrap(), b"0123456789");
+    }
+}
