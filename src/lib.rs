@@ -43,6 +43,7 @@
 //! |---|---|
 //! | code written for hio, a datagram now and then | [`Peer`] |
 //! | many datagrams: telemetry, relays, load | [`BatchPeer`] with [`fill_wait`](BatchPeer::fill_wait) and [`send_batch`](BatchPeer::send_batch) |
+//! | to see what went over the wire | [`WireLog`], as text or for Wireshark |
 //! | several threads behind one socket | [`RingPool`] with [`fill_into_wait`](BatchPeer::fill_into_wait) |
 //! | hio's doers, or several peers in one thread | [`PeerDoer`] under a [`Doist`] |
 //!

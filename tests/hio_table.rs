@@ -36,7 +36,7 @@ fn sources(directory: &Path) -> Vec<PathBuf> {
 #[test]
 fn every_row_has_exactly_one_line() {
     let rows = rows();
-    let wanted: Vec<u32> = (1..=118).chain(142..=173).chain(192..=201).collect();
+    let wanted: Vec<u32> = (1..=173).chain(192..=201).collect();
     assert_eq!(rows.keys().copied().collect::<Vec<_>>(), wanted);
     for (number, lines) in rows {
         assert_eq!(lines.len(), 1, "H{number}");
@@ -63,7 +63,8 @@ fn every_test_named_exists_and_carries_its_rows_number() {
 fn a_row_without_a_test_is_typed_away_or_says_why() {
     for (number, lines) in rows() {
         for line in lines.iter().filter(|line| tests_named(line).is_empty()) {
-            assert!(line.contains("typed away") || line.contains("differs: "), "H{number} has no test: {line}");
+            let reasons = ["typed away", "differs: ", "with the doers"];
+            assert!(reasons.iter().any(|reason| line.contains(reason)), "H{number} has no test: {line}");
         }
     }
 }

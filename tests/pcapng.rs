@@ -185,8 +185,10 @@ fn an_endless_name_is_cut_and_times_before_1970_are_its_beginning() {
     assert_eq!(packet.timestamp, Duration::ZERO);
 }
 
-/// The packets of a wire log: direction, source port, destination port, data, original length.
-fn read_log(file: &[u8]) -> Vec<(Option<u32>, u16, u16, Vec<u8>, usize)> {
+/// A packet of a wire log: direction, source port, destination port, data, original length.
+type Logged = (Option<u32>, u16, u16, Vec<u8>, usize);
+
+fn read_log(file: &[u8]) -> Vec<Logged> {
     let mut blocks = read(file).into_iter();
     assert!(matches!(blocks.next(), Some(Block::InterfaceDescription(_))));
     let packets = blocks.map(|block| {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::format::WireFormat;
 
-/// Settings of a [`WireLog`], with hio's defaults.
+/// Settings of a [`WireLog`](crate::WireLog), with hio's defaults.
 ///
 /// ```
 /// use hio_udp::{WireLog, WireLogConfig};
