@@ -20,8 +20,7 @@
 //! let mut packet = Packet::new(b"hello", src, dst, SystemTime::now());
 //! packet.flow = Some(Flow::Inbound);
 //! packet.put(&mut file);
-//! std::fs::write(std::env::temp_dir().join("hio-udp-doc.pcapng"), &file)?;
-//! # std::fs::remove_file(std::env::temp_dir().join("hio-udp-doc.pcapng"))?;
+//! std::io::Write::write_all(&mut std::io::sink(), &file)?;
 //! # Ok::<(), std::io::Error>(())
 //! ```
 //!

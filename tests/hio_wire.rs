@@ -395,6 +395,11 @@ fn h133_who_is_written_as_python_writes_it() {
         log.write_rx(b"", who.parse().unwrap()).unwrap();
         assert_eq!(String::from_utf8(rx(&log)).unwrap(), text);
     }
+    // Python turns the flow label into the machine's order, Rust leaves it as it stood on the wire.
+    let labelled = std::net::SocketAddrV6::new(std::net::Ipv6Addr::LOCALHOST, 1, 5_u32.to_be(), 0);
+    log.reopen().unwrap();
+    log.write_rx(b"", labelled.into()).unwrap();
+    assert_eq!(rx(&log), b"('::1', 1, 5, 0)");
 }
 
 #[test]

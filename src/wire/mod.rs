@@ -102,9 +102,10 @@ impl WireLog {
     ///
     /// As [`new`](Self::new), in which case nothing has changed, and as [`reopen`](Self::reopen).
     pub fn reopen_with(&self, change: impl FnOnce(WireLogConfig) -> WireLogConfig) -> io::Result<()> {
-        let mut state = self.state();
-        let config = change(state.config.clone());
+        let config = self.state().config.clone();
+        let config = change(config); // the caller's code, so without the lock
         config.check()?;
+        let mut state = self.state();
         let closed = state.close();
         state.config = config;
         state.stage = Stage::Closed; // if it cannot be opened
