@@ -41,7 +41,7 @@ pub struct Account {
     pub datagrams_per_s: u64,
     /// System calls made to receive, wait and write.
     pub syscalls: u64,
-    /// Numbers missing between those seen.
+    /// Numbers below the highest seen that never came; those sent before the socket was open are among them.
     pub gaps: u64,
     pub duplicates: u64,
     pub reordered: u64,
@@ -122,7 +122,7 @@ impl fmt::Display for Account {
             row("not_written", grouped(self.not_written), "")?;
         }
         if self.sent_seen.is_some() {
-            row("gaps", grouped(self.gaps), "numbers missing between those seen")?;
+            row("gaps", grouped(self.gaps), "numbers below the highest seen that never came")?;
             row("duplicates", grouped(self.duplicates), "")?;
             row("reordered", grouped(self.reordered), "")?;
         }

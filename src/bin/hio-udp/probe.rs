@@ -144,7 +144,7 @@ impl Tracker {
         (told > 0).then_some(told.saturating_add(self.untracked))
     }
 
-    /// Numbers missing between those seen.
+    /// Numbers below the highest seen that never came; those sent before the socket was open are among them.
     pub fn gaps(&self) -> u64 {
         self.flows.values().fold(0, |sum, flow| sum.saturating_add(flow.next.saturating_sub(flow.unique)))
     }
