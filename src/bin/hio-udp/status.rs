@@ -37,8 +37,8 @@ pub const REFRESH_EVERY: Duration = Duration::from_millis(250);
 
 impl StatusLine {
     pub fn new() -> Self {
-        let bar =
-            ProgressBar::new_spinner().with_style(ProgressStyle::with_template("{msg}").expect("a fixed template"));
+        let bar = ProgressBar::new_spinner()
+            .with_style(ProgressStyle::with_template("{wide_msg}").expect("a fixed template"));
         let now = Instant::now();
         Self { bar, last: Live::default(), last_at: now, start: now }
     }
@@ -60,9 +60,9 @@ impl StatusLine {
         let dropped = live.kernel_dropped - self.last.kernel_dropped;
         let calls = (live.recv_calls - self.last.recv_calls).max(1);
         let loss = 100.0 * dropped as f64 / (grams + dropped).max(1) as f64;
-        let file = live.file_bytes.map_or(String::new(), |bytes| format!("   file {}", size(bytes)));
+        let file = live.file_bytes.map_or(String::new(), |bytes| format!("  file {}", size(bytes)));
         format!(
-            "{:>6.1} s   {:>11}/s   {:>9}/s   lost {} ({loss:.1}% now)   batch {:.1}{file}",
+            "{:>6.1} s {:>11}/s {:>9}/s  lost {} ({loss:.1}% now)  batch {:.1}{file}",
             self.start.elapsed().as_secs_f64(),
             grouped(per_second(live.delivered, self.last.delivered) as u64),
             size(per_second(live.bytes, self.last.bytes) as u64),
