@@ -55,7 +55,8 @@ pub struct IngestOptions {
     #[arg(long, value_name = "BYTES", default_value_t = 4 << 20, value_parser = buffer_bytes)]
     pub rcvbuf: usize,
 
-    /// Store every datagram in this pcapng file (Wireshark, tcpdump); without it they are only counted.
+    /// Store every datagram in this pcapng file (Wireshark, tcpdump); without it they are only counted. A
+    /// file that exists is overwritten.
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
 
@@ -157,7 +158,8 @@ fn destination(text: &str) -> Result<HostPort, String> {
 
 fn host_port(text: &str) -> Result<HostPort, String> {
     let expected = "want ADDR:PORT, such as 127.0.0.1:55000 or [::1]:55000";
-    let (host, port) = text.rsplit_once(':').ok_or(format!("no port; {expected}"))?;
+    let (host, port) =
+        text.rsplit_once(':').filter(|(_, port)| !port.ends_with(']')).ok_or(format!("no port; {expected}"))?;
     let port = port.parse().map_err(|_| format!("'{port}' is not a port from 0 to 65535; {expected}"))?;
     let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     if bare.is_none() && host.contains(':') {
@@ -208,12 +210,8 @@ fn gram_size(text: &str) -> Result<usize, String> {
 }
 
 fn probe_size(text: &str) -> Result<usize, String> {
-    in_range(
-        text,
-        "bytes: number and checksum need the first, UDP carries the second,",
-        probe::HEADER_BYTES,
-        MAX_PAYLOAD_V4,
-    )
+    in_range(text, "bytes", probe::HEADER_BYTES, MAX_PAYLOAD_V4)
+        .map_err(|want| format!("{want}: number and checksum need the first, UDP carries the second"))
 }
 
 fn sources(text: &str) -> Result<usize, String> {
@@ -280,6 +278,7 @@ mod tests {
             ("hio-udp ingest --gram-size 70000", vec!["'70000'", "--gram-size", "from 1 to 65535"]),
             ("hio-udp ingest --bind localhost", vec!["'localhost'", "--bind", "ADDR:PORT"]),
             ("hio-udp ingest --bind ::1:5", vec!["'::1:5'", "brackets"]),
+            ("hio-udp ingest --bind [::1]", vec!["'[::1]'", "no port"]),
             ("hio-udp ingest --bind 1.2.3.4:70000", vec!["'70000'", "0 to 65535"]),
             ("hio-udp ingest --duration -1", vec!["-1"]),
             ("hio-udp ingest --duration zero", vec!["'zero'", "seconds, more than 0"]),
