@@ -248,6 +248,11 @@ impl BatchPeer {
 
     /// Both halves at once, so that received grams can be sent on while they are borrowed.
     ///
+    /// Splitting costs nothing. The halves have no [`stats`](Transport::stats), [`ha`](Transport::ha) or
+    /// [`close`](Transport::close): a loop that wants them in between splits anew in each round. A
+    /// batch that does not go whole must be sent on from [`SendReport::settled`], as
+    /// `examples/echo.rs` does.
+    ///
     /// ```
     /// # use hio_udp::{BatchPeer, PeerConfig, Transport};
     /// # let mut peer = BatchPeer::new(PeerConfig::new().port(0).reopen(true))?;

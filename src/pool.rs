@@ -10,8 +10,13 @@ use crate::ring::RecvRing;
 ///
 /// Every ring has exactly one owner at any moment. Nothing is allocated or locked after the pool
 /// is made, and one queue operation moves a whole batch. Both queues have room for every ring
-/// there is, so handing one back cannot fail; with no free ring the reader waits, and what arrives
-/// meanwhile waits in the socket's buffer, where a loss is counted.
+/// there is, so handing one back cannot fail; what arrives while the reader has no free ring waits in
+/// the socket's buffer, where a loss is counted.
+///
+/// No call of a pool waits: a reader or worker that gets `None` sleeps, yields or parks as it sees fit,
+/// and a flag of its own tells the worker when to end. A ring that is dropped is gone for good: give it
+/// back also where [`fill_into_wait`](crate::BatchPeer::fill_into_wait) fails or gives 0. Several
+/// workers may share one pool; the order is then not kept.
 ///
 /// ```
 /// use hio_udp::{BatchPeer, PeerConfig, RingPool, Transport};
