@@ -25,7 +25,7 @@ fn main() -> io::Result<()> {
     let echo = PeerDoer::new(echo_peer, |peer, _cue| {
         let (mut rx, mut tx) = peer.split();
         // What is not sent is asked again.
-        tx.send_batch(rx.fill()?.map(|gram| (gram.data, gram.src)));
+        let _ = tx.send_batch(rx.fill()?.map(|gram| (gram.data, gram.src)));
         Ok(answered.get() == wanted)
     });
 

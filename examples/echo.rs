@@ -38,8 +38,7 @@ fn main() -> std::io::Result<()> {
     let bind = args.next().unwrap_or_else(|| "127.0.0.1:0".to_owned());
     let bind: SocketAddr = bind.parse().map_err(|_| std::io::Error::other(format!("'{bind}': want ADDR:PORT")))?;
     let enough = args.next().map_or(Ok(usize::MAX), |count| count.parse().map_err(std::io::Error::other))?;
-    let ha = (bind.ip().to_string(), bind.port());
-    let mut peer = BatchPeer::new(PeerConfig::new().ha(ha).gram_size(65_507).reopen(true))?;
+    let mut peer = BatchPeer::new(PeerConfig::new().ha(bind).gram_size(65_507).reopen(true))?;
     println!("{}", peer.ha());
 
     let (mut rx, mut tx) = peer.split();

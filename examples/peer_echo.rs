@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 fn main() -> std::io::Result<()> {
     let bind = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:0".to_owned());
     let bind: SocketAddr = bind.parse().map_err(|_| std::io::Error::other(format!("'{bind}': want ADDR:PORT")))?;
-    let mut peer = Peer::new(PeerConfig::new().ha((bind.ip().to_string(), bind.port())).reopen(true))?;
+    let mut peer = Peer::new(PeerConfig::new().ha(bind).reopen(true))?;
     println!("{}", peer.ha());
 
     // `receive` borrows the peer, so a datagram is copied out before it can be sent through the same

@@ -28,7 +28,7 @@ fn main() -> std::io::Result<()> {
             let (mut rx, mut tx) = answering.split();
             let grams = rx.fill_wait(Duration::from_secs(1))?;
             questions += grams.len();
-            tx.send_batch(grams.map(|gram| (gram.data, gram.src)));
+            let _ = tx.send_batch(grams.map(|gram| (gram.data, gram.src)));
         }
         while asking.receive()?.1.is_some() {}
     }

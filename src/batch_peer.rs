@@ -235,6 +235,9 @@ impl BatchPeer {
     /// Sends grams that are borrowed for the call, without copying them: on Linux with one system
     /// call for up to `bc` (at most 1,024) of them.
     ///
+    /// Each is a payload and its destination; a payload is anything that is bytes by reference: a
+    /// slice, an array, a `Vec`, a `str`. Of a slice of pairs, pass `pairs.iter().copied()`.
+    ///
     /// Stops at the first gram that fails or that the kernel has no room for, and reports it;
     /// everything behind it is untouched, though counted, so `grams` must come to an end. Grams
     /// queued before go first; as long as they cannot, nothing of `grams` is sent.
@@ -242,8 +245,11 @@ impl BatchPeer {
     /// On an IPv4 socket a gram to an IPv6 address fails with EAFNOSUPPORT. A socket bound to `::` takes
     /// both families, unless the system makes such sockets IPv6-only (`only_v6`, ipv6(7)).
     #[doc(alias = "sendmmsg")]
-    pub fn send_batch<'d>(&mut self, grams: impl IntoIterator<Item = (&'d [u8], SocketAddr)>) -> SendReport {
-        self.outbox.send_batch(&self.endpoint, grams)
+    pub fn send_batch<'d, D>(&mut self, grams: impl IntoIterator<Item = (&'d D, SocketAddr)>) -> SendReport
+    where
+        D: AsRef<[u8]> + ?Sized + 'd,
+    {
+        self.outbox.send_batch(&self.endpoint, grams.into_iter().map(|(data, dst)| (data.as_ref(), dst)))
     }
 
     /// Both halves at once, so that received grams can be sent on while they are borrowed.
@@ -347,8 +353,11 @@ impl BatchSender<'_> {
     }
 
     /// As [`BatchPeer::send_batch`].
-    pub fn send_batch<'d>(&mut self, grams: impl IntoIterator<Item = (&'d [u8], SocketAddr)>) -> SendReport {
-        self.outbox.send_batch(self.endpoint, grams)
+    pub fn send_batch<'d, D>(&mut self, grams: impl IntoIterator<Item = (&'d D, SocketAddr)>) -> SendReport
+    where
+        D: AsRef<[u8]> + ?Sized + 'd,
+    {
+        self.outbox.send_batch(self.endpoint, grams.into_iter().map(|(data, dst)| (data.as_ref(), dst)))
     }
 
     /// As [`BatchPeer::queue`].
@@ -407,11 +416,11 @@ impl Outbox {
     fn send_batch<'d>(
         &mut self,
         endpoint: &Endpoint,
-        grams: impl IntoIterator<Item = (&'d [u8], SocketAddr)>,
+        grams: impl Iterator<Item = (&'d [u8], SocketAddr)>,
     ) -> SendReport {
         match self.send_queued_first(endpoint) {
-            Stopped::Done => endpoint.send_grams(&mut self.batch, grams.into_iter().fuse()),
-            stopped => SendReport { pending: grams.into_iter().count(), stopped, ..SendReport::default() },
+            Stopped::Done => endpoint.send_grams(&mut self.batch, grams.fuse()),
+            stopped => SendReport { pending: grams.count(), stopped, ..SendReport::default() },
         }
     }
 

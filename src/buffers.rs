@@ -6,7 +6,7 @@ use std::net::UdpSocket;
 
 use socket2::SockRef;
 
-use crate::sys::socket as sys;
+use crate::sys::socket as sys_socket;
 
 /// One of a socket's two buffers, and what limits its size on Linux.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -43,8 +43,8 @@ impl Direction {
 
     fn force(self, socket: &UdpSocket, bytes: usize) -> io::Result<()> {
         match self {
-            Self::Receive => sys::force_recv_buffer(socket, bytes),
-            Self::Send => sys::force_send_buffer(socket, bytes),
+            Self::Receive => sys_socket::force_recv_buffer(socket, bytes),
+            Self::Send => sys_socket::force_send_buffer(socket, bytes),
         }
     }
 }

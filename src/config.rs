@@ -16,6 +16,47 @@ pub const DEFAULT_BC: usize = 64;
 /// Pause for which [`fill_wait`](crate::BatchPeer::fill_wait) lets a batch gather, by default.
 pub const DEFAULT_GATHER: Duration = Duration::from_micros(50);
 
+/// A host and a port: what [`PeerConfig::ha`] takes. A pair becomes one, and so does a [`SocketAddr`].
+///
+/// ```
+/// use hio_udp::{Peer, PeerConfig, Transport};
+/// use std::net::SocketAddr;
+///
+/// let addr: SocketAddr = "127.0.0.1:0".parse().unwrap();
+/// for config in [PeerConfig::new().ha(("127.0.0.1", 0)), PeerConfig::new().ha(addr)] {
+///     assert_eq!(Peer::new(config)?.ha(), addr);
+/// }
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Ha {
+    host: String,
+    port: u16,
+}
+
+impl Ha {
+    /// The address it stands for, resolved as [`PeerConfig::host`] says.
+    pub(crate) fn resolve(&self) -> io::Result<SocketAddr> {
+        resolve(&self.host, self.port)
+    }
+}
+
+impl<H: Into<String>> From<(H, u16)> for Ha {
+    fn from((host, port): (H, u16)) -> Self {
+        Self { host: host.into(), port }
+    }
+}
+
+impl From<SocketAddr> for Ha {
+    fn from(address: SocketAddr) -> Self {
+        let host = match address {
+            SocketAddr::V6(v6) if v6.scope_id() != 0 => format!("{}%{}", v6.ip(), v6.scope_id()),
+            _ => address.ip().to_string(),
+        };
+        Self { host, port: address.port() }
+    }
+}
+
 /// Settings of a [`Peer`](crate::Peer) or [`BatchPeer`](crate::BatchPeer), with hio's defaults.
 ///
 /// Nothing is checked or resolved before [`Transport::new`](crate::Transport::new).
@@ -31,7 +72,7 @@ pub const DEFAULT_GATHER: Duration = Duration::from_micros(50);
 #[derive(Clone, Debug)]
 pub struct PeerConfig {
     pub(crate) name: Option<String>,
-    pub(crate) ha: Option<(String, u16)>,
+    pub(crate) ha: Option<Ha>,
     pub(crate) host: String,
     pub(crate) port: u16,
     pub(crate) bc: Option<usize>,
@@ -87,9 +128,10 @@ impl PeerConfig {
         self
     }
 
-    /// Sets host and port at once; `host` and `port` are then not looked at (H6).
-    pub fn ha<H: Into<String>>(mut self, ha: (H, u16)) -> Self {
-        self.ha = Some((ha.0.into(), ha.1));
+    /// Sets host and port at once, from a pair or a [`SocketAddr`]; `host` and `port` are then not looked
+    /// at (H6).
+    pub fn ha(mut self, ha: impl Into<Ha>) -> Self {
+        self.ha = Some(ha.into());
         self
     }
 
@@ -241,7 +283,7 @@ impl PeerConfig {
     /// The local address that host and port, or `ha`, stand for.
     pub(crate) fn resolve_ha(&self) -> io::Result<SocketAddr> {
         match &self.ha {
-            Some((host, port)) => resolve(host, *port),
+            Some(ha) => ha.resolve(),
             None => resolve(&self.host, self.port),
         }
     }
@@ -281,5 +323,18 @@ fn unmapped(address: SocketAddr) -> SocketAddr {
             None => address,
         },
         SocketAddr::V4(_) => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_survives_being_a_ha() {
+        for text in ["127.0.0.1:0", "[::1]:5", "[fe80::1%1]:6", "0.0.0.0:55000"] {
+            let address: SocketAddr = text.parse().unwrap();
+            assert_eq!(Ha::from(address).resolve().unwrap(), address, "{text}");
+        }
     }
 }

@@ -10,9 +10,9 @@ use std::net::{SocketAddr, UdpSocket};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::buffers::{self, BufReport, Direction, Want};
-use crate::config::{self, PeerConfig};
+use crate::config::{Ha, PeerConfig};
 use crate::stats::{Counters, Stats};
-use crate::sys::socket as sys;
+use crate::sys::socket as sys_socket;
 use crate::wire::{Entry, WireLog};
 
 #[derive(Debug)]
@@ -122,18 +122,18 @@ impl Endpoint {
 
     fn set_metadata_options(&mut self, socket: &UdpSocket) -> io::Result<()> {
         // Free until something is dropped, so always on; where it is missing, SO_MEMINFO or nothing counts.
-        ignore_unsupported(sys::enable_drop_counter(socket))?;
+        ignore_unsupported(sys_socket::enable_drop_counter(socket))?;
         if self.rx_time {
-            ignore_unsupported(sys::enable_rx_time(socket))?;
+            ignore_unsupported(sys_socket::enable_rx_time(socket))?;
         }
         if self.dst_addr {
-            ignore_unsupported(sys::enable_dst(socket, self.ha.is_ipv6()))?;
+            ignore_unsupported(sys_socket::enable_dst(socket, self.ha.is_ipv6()))?;
         }
         if self.ecn {
-            ignore_unsupported(sys::enable_traffic_class(socket, self.ha.is_ipv6()))?;
+            ignore_unsupported(sys_socket::enable_traffic_class(socket, self.ha.is_ipv6()))?;
         }
         // A backend that cannot read the segment size would glue datagrams together.
-        self.coalesced = self.coalesce && crate::sys::COALESCES && sys::enable_coalescing(socket).is_ok();
+        self.coalesced = self.coalesce && crate::sys::COALESCES && sys_socket::enable_coalescing(socket).is_ok();
         Ok(())
     }
 
@@ -155,7 +155,7 @@ impl Endpoint {
     /// Reads the kernel's drop counter from the socket itself, which knows of losses that no later
     /// datagram has carried (T19).
     fn sample_drops(&self) {
-        if let Some(Ok(Some(reading))) = self.socket.as_ref().map(sys::kernel_drops) {
+        if let Some(Ok(Some(reading))) = self.socket.as_ref().map(sys_socket::kernel_drops) {
             self.counters.on_kernel_drops(reading);
         }
     }
@@ -187,8 +187,8 @@ impl Endpoint {
         self.buf_reports.iter().flatten().find(|report| report.direction == direction).copied()
     }
 
-    pub(crate) fn set_ha(&mut self, host: &str, port: u16) -> io::Result<()> {
-        self.ha = config::resolve(host, port)?;
+    pub(crate) fn set_ha(&mut self, ha: &Ha) -> io::Result<()> {
+        self.ha = ha.resolve()?;
         Ok(())
     }
 }

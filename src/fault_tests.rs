@@ -388,7 +388,7 @@ fn h124_of_a_batch_the_leading_grams_are_in_the_wire_log_once() {
     faults.errno_at_gram(2, EAGAIN);
     let report = from.send_batch(to(&grams, peer.ha()));
     assert_eq!(log.read_tx().unwrap().unwrap(), grams[..2].concat());
-    from.send_batch(to(&grams, peer.ha()).skip(report.settled()));
+    let _ = from.send_batch(to(&grams, peer.ha()).skip(report.settled()));
     assert_eq!(log.read_tx().unwrap().unwrap(), grams.concat());
 
     log.reopen().unwrap();
@@ -396,7 +396,7 @@ fn h124_of_a_batch_the_leading_grams_are_in_the_wire_log_once() {
     faults.errno_at_gram(3, EPERM);
     assert_eq!(parts(&from.flush()), (3, 6, 1, Some((3, EPERM)), Stopped::Failed));
     assert_eq!(log.read_tx().unwrap().unwrap(), grams[..3].concat());
-    from.flush();
+    let _ = from.flush();
     assert_eq!(log.read_tx().unwrap().unwrap(), [&grams[..3], &grams[4..]].concat().concat());
 }
 

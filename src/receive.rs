@@ -9,7 +9,7 @@ use crate::gram::{Gram, MAX_DATAGRAM_SIZE};
 use crate::pcapng::Flow;
 use crate::policy::{self, INTERRUPTIONS_MAX, OnReceive};
 use crate::ring::{Grams, RecvRing};
-use crate::sys::socket::{self as sys, Interest};
+use crate::sys::socket::{self as sys_socket, Interest};
 use crate::sys::{Received, RecvSlots};
 use crate::wire::{Entry, WireLog};
 
@@ -163,7 +163,7 @@ impl Endpoint {
     /// Waits for `interest`, at most `timeout`; `false` if it did not come, or a signal did.
     pub(crate) fn wait(&self, interest: Interest, timeout: Duration) -> io::Result<bool> {
         self.counters.on_wait_call();
-        match sys::wait(self.socket()?, interest, timeout) {
+        match sys_socket::wait(self.socket()?, interest, timeout) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(false),
             result => result,
         }
@@ -174,7 +174,7 @@ impl Endpoint {
     pub(crate) fn receive_one(&self, buffer: &mut [u8]) -> io::Result<Option<(usize, SocketAddr)>> {
         let socket = self.socket()?;
         for _ in 0..INTERRUPTIONS_MAX {
-            match sys::recv_one(socket, buffer) {
+            match sys_socket::recv_one(socket, buffer) {
                 Ok((len, src)) => {
                     self.counters.on_received(&Received::one(len.min(self.bs), len > self.bs), 1);
                     return Ok(Some((len, src)));

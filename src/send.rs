@@ -7,7 +7,7 @@ use crate::endpoint::Endpoint;
 use crate::pcapng::Flow;
 use crate::policy::{self, INTERRUPTIONS_MAX, OnSend};
 use crate::ring::SendRing;
-use crate::sys::{SendBatch, Staged, socket as sys};
+use crate::sys::{SendBatch, Staged, socket as sys_socket};
 use crate::wire::{Entry, WireLog};
 
 /// Why a batch send stopped.
@@ -53,6 +53,7 @@ pub enum Stopped {
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Debug, Default)]
+#[must_use = "it says which grams were not sent"]
 #[non_exhaustive]
 pub struct SendReport {
     /// Leading grams the kernel took.
@@ -84,7 +85,7 @@ impl Endpoint {
     pub(crate) fn send_one(&self, data: &[u8], dst: SocketAddr) -> io::Result<usize> {
         let socket = self.socket()?;
         for _ in 0..INTERRUPTIONS_MAX {
-            let result = sys::send_one(socket, data, dst);
+            let result = sys_socket::send_one(socket, data, dst);
             let sent = usize::from(result.is_ok());
             self.counters.on_send_call(sent, sent * data.len());
             match result {

@@ -225,8 +225,8 @@ macro_rules! endpoint_settings {
             /// # Errors
             ///
             /// [`InvalidInput`](std::io::ErrorKind::InvalidInput) if `host` cannot be resolved.
-            pub fn set_ha(&mut self, ha: (&str, u16)) -> std::io::Result<()> {
-                self.endpoint.set_ha(ha.0, ha.1)
+            pub fn set_ha(&mut self, ha: impl Into<$crate::Ha>) -> std::io::Result<()> {
+                self.endpoint.set_ha(&ha.into())
             }
 
             /// Sets the local host, as [`set_ha`](Self::set_ha) does.
@@ -235,7 +235,7 @@ macro_rules! endpoint_settings {
             ///
             /// As [`set_ha`](Self::set_ha).
             pub fn set_host(&mut self, host: &str) -> std::io::Result<()> {
-                self.endpoint.set_ha(host, self.endpoint.ha.port())
+                self.endpoint.set_ha(&(host, self.endpoint.ha.port()).into())
             }
 
             /// Sets the local port, as [`set_ha`](Self::set_ha) does.

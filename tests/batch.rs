@@ -332,12 +332,38 @@ fn exchange_hands_over_the_batch_that_fill_gave() {
 }
 
 #[test]
+fn a_payload_is_anything_that_is_bytes_by_reference() {
+    let mut peer: BatchPeer = open();
+    let me = peer.ha();
+    let owned = vec![b"one".to_vec(), b"two".to_vec()];
+    assert_eq!(peer.send_batch(owned.iter().map(|data| (data, me))).sent, 2);
+    assert_eq!(peer.send_batch([("three", me)]).sent, 1);
+    assert_eq!(peer.send_batch([(&b"four"[..], me), (b"five", me)].iter().copied()).sent, 2);
+    assert_eq!(next_data(&mut peer, 5), [&b"one"[..], b"two", b"three", b"four", b"five"]);
+}
+
+#[test]
+fn what_debug_prints_of_a_peer_shows_no_payload() {
+    let mut peers = (open::<Peer>(), open::<BatchPeer>());
+    for i in 0..2 {
+        let me = if i == 0 { peers.0.ha() } else { peers.1.ha() };
+        peers.0.send(b"secret", me).unwrap();
+    }
+    settle();
+    peers.0.receive().unwrap();
+    peers.1.receive().unwrap();
+    for text in [format!("{:?}", peers.0), format!("{:?}", peers.1)] {
+        assert!(text.len() < 4096 && !text.contains("115, 101, 99"), "{text}");
+    }
+}
+
+#[test]
 fn exchange_may_bring_a_ring_of_another_shape() {
     let mut peer = open_batch(config().bc(2).gram_size(4));
     let me = peer.ha();
     let small = peer.exchange(RecvRing::new(5, 100).unwrap());
     assert_eq!((small.bc(), small.gram_size(), peer.gram_size()), (2, 4, 100));
-    peer.send_batch([(&[7; 90][..], me); 6]);
+    let _ = peer.send_batch([(&[7; 90][..], me); 6]);
     settle();
     assert_eq!((peer.fill().unwrap().len(), peer.fill().unwrap().len()), (5, 1));
     assert_eq!(peer.stats().grams_truncated, 0);

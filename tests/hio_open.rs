@@ -390,7 +390,7 @@ fn h062_a_closed_batch_peer_refuses_its_batch_calls_too() {
     assert_eq!(report.sent, 0);
     assert_eq!(report.first_error.unwrap().1.kind(), ErrorKind::NotConnected);
     peer.queue(b"x", dst).unwrap();
-    peer.flush();
+    let _ = peer.flush();
     assert_eq!(peer.queued(), 1, "kept for the open");
 }
 

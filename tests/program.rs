@@ -209,10 +209,12 @@ fn a_stop_reads_out_and_writes_what_the_kernel_still_holds() {
 }
 
 #[test]
-fn sigint_ends_it_too_and_a_second_signal_ends_it_at_once() {
-    let ingest = Ingest::start("127.0.0.1:0", &[]);
-    ingest.signal("INT");
-    assert_eq!(ingest.end().0, 0);
+fn sigint_and_sighup_end_it_too_and_a_second_signal_ends_it_at_once() {
+    for signal in ["INT", "HUP"] {
+        let ingest = Ingest::start("127.0.0.1:0", &[]);
+        ingest.signal(signal);
+        assert_eq!(ingest.end().0, 0, "{signal}");
+    }
     let nobody = UdpSocket::bind("127.0.0.1:0").unwrap();
     let mut blaster = Command::new(PROGRAM)
         .args(["blast", "--to", &nobody.local_addr().unwrap().to_string(), "--rate", "1"])

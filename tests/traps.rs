@@ -198,7 +198,7 @@ fn t05_v4_then_v6_through_one_ring() {
     for round in 0..3 {
         for peer in [&mut four, &mut six] {
             let me = peer.ha();
-            peer.send_batch([(&b"a"[..], me), (b"b", me)]);
+            let _ = peer.send_batch([(&b"a"[..], me), (b"b", me)]);
             settle();
             until("both", || peer.fill_into(&mut ring).unwrap() == 2);
             let grams: Vec<_> = ring.grams().map(|gram| (gram.data, gram.src)).collect();
@@ -529,7 +529,7 @@ fn t12_receive_and_fill_share_a_coalesced_slot() {
 fn t14_no_socket_is_left_segmenting() {
     let mut peer: BatchPeer = open();
     let me = peer.ha();
-    peer.send_batch([(&[0; 1000][..], me); 8]);
+    let _ = peer.send_batch([(&[0; 1000][..], me); 8]);
     if let Ok(segment) = get(&peer, libc::SOL_UDP, libc::UDP_SEGMENT) {
         assert_eq!(segment, 0);
     }
@@ -632,11 +632,11 @@ fn t17_flags_of_an_earlier_call_do_not_stay() {
     let mut peer = open_batch(config().bc(3).gram_size(4));
     let me = peer.ha();
     for _ in 0..3 {
-        peer.send_batch([(&b"longer"[..], me); 3]);
+        let _ = peer.send_batch([(&b"longer"[..], me); 3]);
         settle();
         assert!(peer.fill().unwrap().all(|gram| gram.truncated && gram.original_len == 6));
         assert!(peer.fill().unwrap().is_empty(), "a call that brings nothing reads no old slot");
-        peer.send_batch([(&b"abc"[..], me), (b"", me)]);
+        let _ = peer.send_batch([(&b"abc"[..], me), (b"", me)]);
         settle();
         let grams: Vec<_> = peer.fill().unwrap().map(|g| (g.data, g.truncated, g.original_len)).collect();
         assert_eq!(grams, [(&b"abc"[..], false, 3), (b"", false, 0)]);
@@ -663,7 +663,7 @@ fn t18_empty_datagrams_are_kept() {
     empty_datagrams::<BatchPeer>();
     let mut peer: BatchPeer = open();
     let me = peer.ha();
-    peer.send_batch([(&b""[..], me); 5]);
+    let _ = peer.send_batch([(&b""[..], me); 5]);
     settle();
     assert_eq!(peer.fill().unwrap().filter(|gram| gram.data.is_empty() && gram.src == me).count(), 5);
 }
@@ -723,7 +723,7 @@ fn t19_drops_are_still_counted_when_the_peer_closes_unasked() {
     for _ in 0..3 {
         SockRef::from(&peer).set_recv_buffer_size(1).unwrap();
         let before = peer.stats();
-        from.send_batch([(&[0; 1000][..], peer.ha()); 100]);
+        let _ = from.send_batch([(&[0; 1000][..], peer.ha()); 100]);
         settle();
         peer.reopen().unwrap();
         let dropped = peer.stats().kernel_dropped - before.kernel_dropped;
@@ -801,7 +801,7 @@ fn t24_even_a_blocking_descriptor_does_not_block_a_batch() {
         let me = peer.ha();
         SockRef::from(&peer).set_nonblocking(false).unwrap();
         let nothing = peer.fill().unwrap().len();
-        peer.send_batch([(&b"x"[..], me); 3]);
+        let _ = peer.send_batch([(&b"x"[..], me); 3]);
         settle();
         let three = peer.fill().unwrap().len();
         tell.send((nothing, three, peer.fill_wait(Duration::from_millis(1)).unwrap().len())).unwrap();

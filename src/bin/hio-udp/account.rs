@@ -114,7 +114,7 @@ impl fmt::Display for Account {
         }
         row("delivered", grouped(self.delivered), "")?;
         row("kernel_dropped", grouped(self.kernel_dropped), "the socket's buffer was full")?;
-        row("left_behind", grouped(self.left_behind), "past the stop")?;
+        row("left_behind", grouped(self.left_behind), "past the stop, --count or a failure")?;
         row("truncated", grouped(self.truncated), "of the delivered: longer than --gram-size")?;
         row("malformed", grouped(self.malformed), "of the delivered: damaged")?;
         if self.file.is_some() {

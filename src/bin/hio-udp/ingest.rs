@@ -95,7 +95,7 @@ fn open_peer(options: &IngestOptions, bind: SocketAddr) -> Result<BatchPeer, Fai
     let stored = options.out.is_some();
     let config = PeerConfig::new()
         .name("ingest")
-        .ha((host_with_scope(bind), bind.port()))
+        .ha(bind)
         .bc(options.bc)
         .gram_size(options.gram_size)
         .recv_buf_bytes(options.rcvbuf)
@@ -111,14 +111,6 @@ fn open_peer(options: &IngestOptions, bind: SocketAddr) -> Result<BatchPeer, Fai
         say(&format!("hio-udp: note: {report}"));
     }
     Ok(peer)
-}
-
-/// The host as text, with the interface of a link-local address, without which it is none.
-fn host_with_scope(address: SocketAddr) -> String {
-    match address {
-        SocketAddr::V6(v6) if v6.scope_id() != 0 => format!("{}%{}", v6.ip(), v6.scope_id()),
-        _ => address.ip().to_string(),
-    }
 }
 
 fn bind_hint(error: &io::Error, bind: SocketAddr) -> String {

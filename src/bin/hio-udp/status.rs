@@ -49,7 +49,6 @@ impl StatusLine {
             return;
         }
         self.bar.set_message(self.line(live, seconds));
-        self.bar.tick();
         self.last = live;
         self.last_at = Instant::now();
     }

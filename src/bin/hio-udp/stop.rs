@@ -1,4 +1,4 @@
-//! Stopping on SIGINT and SIGTERM: the first asks, the second ends the program at once.
+//! Stopping on SIGINT, SIGTERM, and SIGHUP unless `nohup` has it ignored: the first asks, the second ends the program at once.
 
 use std::io;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ impl Stop {
         // of a full disk; without, its signal would end the program and the account with it.
         #[cfg(unix)]
         flag::register(signal_hook::consts::SIGXFSZ, Arc::default())?;
-        for signal in [SIGINT, SIGTERM] {
+        for signal in stopping_signals() {
             // Registered first, so that it sees the flag before this signal raises it.
             flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&stop.flag))?;
             flag::register(signal, Arc::clone(&stop.flag))?;
@@ -45,4 +45,24 @@ impl Stop {
     pub fn asked(&self) -> bool {
         self.flag.load(Ordering::Relaxed) || self.at.is_some_and(|at| Instant::now() >= at)
     }
+}
+
+fn stopping_signals() -> Vec<i32> {
+    #[cfg_attr(not(unix), allow(unused_mut))]
+    let mut signals = vec![SIGINT, SIGTERM];
+    #[cfg(unix)]
+    if !ignores_hangups() {
+        signals.push(signal_hook::consts::SIGHUP);
+    }
+    signals
+}
+
+/// Whether this process was started with SIGHUP ignored, as `nohup` does; read from proc(5), so
+/// `false` where there is none.
+#[cfg(unix)]
+fn ignores_hangups() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap_or_default();
+    let mask = u64::from_str_radix(mask.trim(), 16).unwrap_or(0);
+    mask & (1 << (signal_hook::consts::SIGHUP - 1)) != 0
 }
