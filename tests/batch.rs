@@ -335,7 +335,7 @@ fn exchange_hands_over_the_batch_that_fill_gave() {
 fn a_payload_is_anything_that_is_bytes_by_reference() {
     let mut peer: BatchPeer = open();
     let me = peer.ha();
-    let owned = vec![b"one".to_vec(), b"two".to_vec()];
+    let owned = [b"one".to_vec(), b"two".to_vec()];
     assert_eq!(peer.send_batch(owned.iter().map(|data| (data, me))).sent, 2);
     assert_eq!(peer.send_batch([("three", me)]).sent, 1);
     assert_eq!(peer.send_batch([(&b"four"[..], me), (b"five", me)].iter().copied()).sent, 2);
