@@ -5,12 +5,13 @@
 
 use std::cell::RefCell;
 use std::io::{self, ErrorKind};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::buffers::{self, BufReport, Direction, Want};
 use crate::config::{Ha, PeerConfig};
+use crate::multicast::{Interface, Multicast};
 use crate::stats::{Counters, Stats};
 use crate::sys::socket as sys_socket;
 use crate::wire::{Entry, WireLog};
@@ -24,6 +25,7 @@ pub(crate) struct Endpoint {
     pub(crate) bs: usize,
     pub(crate) bcast: bool,
     pub(crate) exclusive: bool,
+    multicast: Multicast,
     recv_buf_bytes: Option<usize>,
     send_buf_bytes: Option<usize>,
     rx_time: bool,
@@ -53,6 +55,7 @@ impl Endpoint {
             bs: config.effective_bs(bc),
             bcast: config.bcast,
             exclusive: config.exclusive,
+            multicast: Multicast::default(),
             recv_buf_bytes: config.recv_buf_bytes,
             send_buf_bytes: config.send_buf_bytes,
             rx_time: config.rx_time,
@@ -112,6 +115,7 @@ impl Endpoint {
         // Everything is set before the bind: the first datagram must find it so.
         self.set_metadata_options(&socket)?;
         socket2::SockRef::from(&socket).bind(&self.ha.into())?;
+        self.multicast.apply(&socket, self.ha.is_ipv6())?;
         self.ha = socket.local_addr()?;
         self.log_clamp(&reports);
         self.buf_reports = Some(reports);
@@ -185,6 +189,26 @@ impl Endpoint {
 
     pub(crate) fn buf_report(&self, direction: Direction) -> Option<BufReport> {
         self.buf_reports.iter().flatten().find(|report| report.direction == direction).copied()
+    }
+
+    pub(crate) fn join_multicast(&mut self, group: IpAddr, on: Interface) -> io::Result<()> {
+        self.multicast.join(self.socket.as_ref(), group, on)
+    }
+
+    pub(crate) fn leave_multicast(&mut self, group: IpAddr, on: Interface) -> io::Result<()> {
+        self.multicast.leave(self.socket.as_ref(), group, on)
+    }
+
+    pub(crate) fn set_multicast_hops(&mut self, hops: u32) -> io::Result<()> {
+        self.multicast.set_hops(self.socket.as_ref(), self.ha.is_ipv6(), hops)
+    }
+
+    pub(crate) fn set_multicast_loop(&mut self, on: bool) -> io::Result<()> {
+        self.multicast.set_loop(self.socket.as_ref(), self.ha.is_ipv6(), on)
+    }
+
+    pub(crate) fn set_multicast_interface(&mut self, by: Interface) -> io::Result<()> {
+        self.multicast.set_interface(self.socket.as_ref(), self.ha.is_ipv6(), by)
     }
 
     pub(crate) fn set_ha(&mut self, ha: &Ha) -> io::Result<()> {

@@ -70,6 +70,7 @@ mod fault_tests;
 #[doc(hidden)]
 pub mod fuzzing;
 mod gram;
+mod multicast;
 pub mod pcapng;
 mod peer;
 mod peer_doer;
@@ -93,6 +94,7 @@ pub use doist::{DoDoer, Doist};
 pub use gram::{
     BUF_SIZE, Gram, MAX_DATAGRAM_SIZE, MAX_GRAM_SIZE, MAX_PACKET_SIZE, MAX_PAYLOAD_V4, MAX_SAFE_PAYLOAD, Meta,
 };
+pub use multicast::Interface;
 pub use peer::Peer;
 pub use peer_doer::PeerDoer;
 pub use pool::RingPool;
@@ -100,4 +102,4 @@ pub use ring::{Full, Grams, RecvRing, SendRing};
 pub use send::{SendReport, Stopped};
 pub use stats::{ErrnoCounts, Stats};
 pub use transport::{OpenPeer, Transport, open_peer, with_peer};
-pub use wire::{OpenWireLog, WireFormat, WireLog, WireLogConfig, open_wire_log};
+pub use wire::{OpenWireLog, WireFormat, WireLog, WireLogConfig, WireLogDoer, open_wire_log};

@@ -263,6 +263,77 @@ macro_rules! endpoint_settings {
                 self.endpoint.wl = log;
             }
 
+            /// Joins a multicast group on an interface: datagrams sent to it arrive here too.
+            ///
+            /// The peer must be bound to the port they are sent to, and to the wildcard or the group's own
+            /// address. It stays a member until it leaves or is closed, and joins again at each open; on
+            /// a closed peer it is only noted.
+            ///
+            /// ```
+            #[doc = concat!("use hio_udp::{Interface, PeerConfig, Transport, ", stringify!($peer), "};")]
+            #[doc = concat!("let mut peer = ", stringify!($peer), "::new(PeerConfig::new().host(\"\").port(0))?;")]
+            /// peer.join_multicast("239.255.0.7".parse().unwrap(), Interface::Address("127.0.0.1".parse().unwrap()))?;
+            /// # Ok::<(), std::io::Error>(())
+            /// ```
+            ///
+            /// # Errors
+            ///
+            /// [`InvalidInput`](std::io::ErrorKind::InvalidInput) if `group` is no multicast address or the
+            /// interface is not named as the group's family needs; else the kernel's error: ENODEV for
+            /// an unknown interface, ENOBUFS for too many groups (ip(7), IP_ADD_MEMBERSHIP).
+            #[doc(alias = "IP_ADD_MEMBERSHIP")]
+            #[doc(alias = "IPV6_JOIN_GROUP")]
+            pub fn join_multicast(&mut self, group: std::net::IpAddr, on: $crate::Interface) -> std::io::Result<()> {
+                self.endpoint.join_multicast(group, on)
+            }
+
+            /// Leaves a multicast group, named as it was joined.
+            ///
+            /// # Errors
+            ///
+            /// [`InvalidInput`](std::io::ErrorKind::InvalidInput) if it was not joined so; else the kernel's error.
+            #[doc(alias = "IP_DROP_MEMBERSHIP")]
+            #[doc(alias = "IPV6_LEAVE_GROUP")]
+            pub fn leave_multicast(&mut self, group: std::net::IpAddr, on: $crate::Interface) -> std::io::Result<()> {
+                self.endpoint.leave_multicast(group, on)
+            }
+
+            /// Sets how many routers a datagram to a group may pass, 0 to 255: 0 stays on this machine, 1, the
+            /// system's default, on the local network (ip(7), IP_MULTICAST_TTL). Holds from open to open.
+            ///
+            /// # Errors
+            ///
+            /// The kernel's error: EINVAL above 255.
+            #[doc(alias = "IP_MULTICAST_TTL")]
+            #[doc(alias = "IPV6_MULTICAST_HOPS")]
+            pub fn set_multicast_ttl(&mut self, hops: u32) -> std::io::Result<()> {
+                self.endpoint.set_multicast_hops(hops)
+            }
+
+            /// Sets whether datagrams to a group also reach members on this machine; the system's default
+            /// is that they do (ip(7), IP_MULTICAST_LOOP). Holds from open to open.
+            ///
+            /// # Errors
+            ///
+            /// The kernel's error.
+            #[doc(alias = "IP_MULTICAST_LOOP")]
+            #[doc(alias = "IPV6_MULTICAST_LOOP")]
+            pub fn set_multicast_loop(&mut self, on: bool) -> std::io::Result<()> {
+                self.endpoint.set_multicast_loop(on)
+            }
+
+            /// Sets the interface by which datagrams to a group leave. Holds from open to open.
+            ///
+            /// # Errors
+            ///
+            /// [`InvalidInput`](std::io::ErrorKind::InvalidInput) for an IPv6 peer if it is not an index, for an
+            /// IPv4 peer if it is not an address; else the kernel's error.
+            #[doc(alias = "IP_MULTICAST_IF")]
+            #[doc(alias = "IPV6_MULTICAST_IF")]
+            pub fn set_multicast_interface(&mut self, by: $crate::Interface) -> std::io::Result<()> {
+                self.endpoint.set_multicast_interface(by)
+            }
+
             /// What one of the socket's buffers was asked to be and what it became; `None` while closed.
             pub fn buf_report(&self, direction: $crate::Direction) -> Option<$crate::BufReport> {
                 self.endpoint.buf_report(direction)

@@ -91,3 +91,27 @@ fn h079_bcast_takes_effect_with_the_next_reopen<T: TestPeer>() {
     assert_eq!(sender.send(b"to all", broadcast(receiver.port())).unwrap(), 6);
     assert_eq!(receive_one(&mut receiver).0, b"to all");
 }
+
+#[test]
+fn a_group_that_is_none_and_an_interface_of_the_wrong_kind_are_refused() {
+    use hio_udp::{Interface, Peer};
+
+    let mut peer: Peer = util::any_local();
+    let refused = |result: std::io::Result<()>, part: &str| {
+        let error = result.unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
+        assert!(error.to_string().contains(part), "{error}");
+    };
+    let (group, group6) = ("239.255.0.7".parse().unwrap(), "ff12::7".parse().unwrap());
+    refused(peer.join_multicast("127.0.0.1".parse().unwrap(), Interface::Any), "127.0.0.1");
+    refused(peer.join_multicast(group6, Interface::Address([127, 0, 0, 1].into())), "ff12::7");
+    refused(peer.leave_multicast(group, Interface::Any), "was not joined");
+    refused(peer.set_multicast_interface(Interface::Index(1)), "IPv4 socket");
+
+    // On a closed peer all of it is noted, and tried at the open.
+    peer.close();
+    peer.join_multicast(group, Interface::Address([203, 0, 113, 9].into())).unwrap();
+    assert!(peer.reopen().is_err() && !peer.opened(), "this machine has no such interface");
+    peer.leave_multicast(group, Interface::Address([203, 0, 113, 9].into())).unwrap();
+    peer.reopen().unwrap();
+}

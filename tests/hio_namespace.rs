@@ -56,6 +56,22 @@ impl Network {
         self.change(&command, "tc qdisc del dev lo root");
     }
 
+    /// A virtual Ethernet with 10.9.0.1 and fd09::1 on it; gives its index.
+    fn add_ethernet(&mut self) -> u32 {
+        self.change("ip link add veth0 type veth peer name veth1", "ip link del veth0");
+        for command in [
+            "ip addr add 10.9.0.1/24 dev veth0",
+            "ip -6 addr add fd09::1/64 dev veth0 nodad",
+            "ip link set veth1 up",
+            "ip link set veth0 up",
+        ] {
+            assert!(run(command), "{command}");
+        }
+        let shown = Command::new("ip").args(["-oneline", "link", "show", "veth0"]).output().expect("ip");
+        let shown = String::from_utf8(shown.stdout).expect("text");
+        shown.split(':').next().and_then(|index| index.parse().ok()).expect("an index in front")
+    }
+
     fn set_ethernet_mtu(&mut self) {
         self.change("ip link set lo mtu 1500", "ip link set lo mtu 65536");
     }
@@ -196,3 +212,64 @@ fn h116_no_route_is_enetunreach<T: TestPeer>() {
     assert_eq!(sender.stats().grams_send_failed_by_errno.of(libc::ENETUNREACH), 1);
     assert!(is_nothing_there(&mut sender));
 }
+
+/// Multicast needs a network of its own too, so that nothing leaves the machine.
+macro_rules! multicast {
+    ($module:ident, $peer:ty) => {
+        mod $module {
+            use hio_udp::Interface;
+
+            use super::*;
+
+            #[test]
+            fn a_group_is_heard_until_it_is_left() {
+                let Some(mut network) = Network::private() else { return };
+                network.add_ethernet();
+                let (group, ethernet) = ([239, 255, 0, 7].into(), Interface::Address([10, 9, 0, 1].into()));
+                let mut listener: $peer = opened(any_wildcard_config());
+                let mut sender: $peer = opened(any_wildcard_config());
+                sender.set_multicast_interface(ethernet).unwrap();
+                let to_group = SocketAddr::new(group, listener.port());
+
+                listener.join_multicast(group, ethernet).unwrap();
+                listener.join_multicast(group, ethernet).expect_err("the kernel refuses a second time");
+                assert_eq!(sender.send(b"one", to_group).unwrap(), 3);
+                let from = SocketAddr::from(([10, 9, 0, 1], sender.port()));
+                assert_eq!(receive_one(&mut listener), (b"one".to_vec(), from));
+
+                listener.reopen().unwrap();
+                sender.reopen().unwrap();
+                sender.send(b"still a member", to_group).unwrap();
+                assert_eq!(receive_one(&mut listener).0, b"still a member");
+
+                sender.set_multicast_loop(false).unwrap();
+                sender.send(b"not for this machine", to_group).unwrap();
+                sender.set_multicast_loop(true).unwrap();
+                sender.set_multicast_ttl(0).unwrap();
+                sender.send(b"for this machine only", to_group).unwrap();
+                assert_eq!(receive_one(&mut listener).0, b"for this machine only");
+
+                listener.leave_multicast(group, ethernet).unwrap();
+                sender.send(b"unheard", to_group).unwrap();
+                assert!(is_nothing_there(&mut listener));
+            }
+
+            #[test]
+            fn an_ipv6_group_is_heard_by_interface_index() {
+                let Some(mut network) = Network::private() else { return };
+                let ethernet = Interface::Index(network.add_ethernet());
+                let group = "ff12::7".parse().unwrap();
+                let mut listener: $peer = opened(PeerConfig::new().ha(("::", 0)).exclusive(true));
+                let mut sender: $peer = opened(PeerConfig::new().ha(("::", 0)).exclusive(true));
+                listener.join_multicast(group, ethernet).unwrap();
+                sender.set_multicast_interface(ethernet).unwrap();
+                sender.send(b"six", SocketAddr::new(group, listener.port())).unwrap();
+                assert_eq!(receive_one(&mut listener).0, b"six");
+                listener.leave_multicast(group, ethernet).unwrap();
+            }
+        }
+    };
+}
+
+multicast!(multicast_peer, hio_udp::Peer);
+multicast!(multicast_batch_peer, BatchPeer);

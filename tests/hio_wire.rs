@@ -9,7 +9,9 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use hio_udp::{BatchPeer, OpenWireLog, RecvRing, Transport, WireFormat, WireLog, WireLogConfig, open_wire_log};
+use hio_udp::{
+    BatchPeer, Doist, OpenWireLog, RecvRing, Transport, WireFormat, WireLog, WireLogConfig, WireLogDoer, open_wire_log,
+};
 use util::{
     PATIENCE, TempDir, TestPeer, any_local, any_local_config, is_nothing_there, opened, receive_one, wire_entry,
 };
@@ -603,4 +605,24 @@ fn h140_open_wire_log_closes_on_every_path_out() {
     });
     let kept = *failed.unwrap_err().downcast::<WireLog>().unwrap();
     assert!(!kept.opened() && !kept.dir_path().unwrap().exists());
+}
+
+#[test]
+fn h141_a_wire_log_doer_opens_its_log_unless_it_is_open() {
+    let log = WireLog::new(WireLogConfig::new()).unwrap();
+    let from = "127.0.0.1:1".parse().unwrap();
+    let mut doist = Doist::new().with_limit(2.0 * Doist::TOCK);
+    doist.add(WireLogDoer::new(log.clone()));
+    assert!(!doist.run().unwrap(), "it is never done by itself");
+    assert!(!log.opened());
+
+    log.reopen().unwrap();
+    log.write_rx(b"before", from).unwrap();
+    doist.enter().unwrap();
+    assert!(String::from_utf8(log.read_rx().unwrap().unwrap()).unwrap().contains("before"), "an open log is kept");
+    doist.exit().unwrap();
+    assert!(!log.opened());
+
+    doist.enter().unwrap();
+    assert_eq!(log.read_rx().unwrap().unwrap(), b"", "a closed one is opened afresh");
 }

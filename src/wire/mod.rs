@@ -17,11 +17,13 @@ use crate::pcapng::Flow;
 use sinks::{Sink, Sinks};
 
 mod config;
+mod doer;
 mod files;
 mod format;
 mod sinks;
 
 pub use config::WireLogConfig;
+pub use doer::WireLogDoer;
 pub(crate) use format::Entry;
 pub use format::WireFormat;
 
