@@ -107,12 +107,12 @@ impl WireLog {
         let config = self.state().config.clone();
         let config = change(config); // the caller's code, so without the lock
         config.check()?;
-        let mut state = self.state();
-        let closed = state.close();
-        state.config = config;
-        state.stage = Stage::Closed; // if it cannot be opened
-        state.open()?;
-        closed
+        // Files are opened and closed without the lock: peers do not wait for them, and a logger that
+        // sends what is told there through a logged peer may take it.
+        let opened = Sinks::open(&config);
+        let (before, reopened) = self.state().replace(config, opened);
+        let closed = before.map_or(Ok(()), Sinks::close);
+        reopened.and(closed)
     }
 
     /// Closes the log, whatever happens; a temporary directory is removed. Closing again does nothing.
@@ -121,7 +121,8 @@ impl WireLog {
     ///
     /// That of bringing the last entries to the disk.
     pub fn close(&self) -> io::Result<()> {
-        self.state().close()
+        let sinks = self.state().take();
+        sinks.map_or(Ok(()), Sinks::close) // without the lock, as in `reopen_with`
     }
 
     /// Whether the log is open.
@@ -135,7 +136,11 @@ impl WireLog {
     ///
     /// That of the disk.
     pub fn flush(&self) -> io::Result<()> {
-        self.state().sinks().map_or(Ok(()), Sinks::flush)
+        let Some((flushed, files)) = self.state().sinks().map(|sinks| (sinks.flush(), sinks.files())) else {
+            return Ok(());
+        };
+        // A disk may take its time; without the lock no peer waits for it.
+        flushed.and(sinks::sync(&files))
     }
 
     /// The whole log of received datagrams so far, of the sent ones too if they are
@@ -345,22 +350,25 @@ impl State {
         }
     }
 
-    fn open(&mut self) -> io::Result<()> {
-        let sinks = Sinks::open(&self.config)?;
-        self.dir_path.clone_from(&sinks.dir_path);
-        self.stage = Stage::Open(sinks);
-        Ok(())
+    /// Closes the log; gives what it was open on.
+    fn take(&mut self) -> Option<Sinks> {
+        self.sinks()?;
+        match std::mem::replace(&mut self.stage, Stage::Closed) {
+            Stage::Open(sinks) => Some(sinks),
+            Stage::New | Stage::Closed => None,
+        }
     }
 
-    /// Closes the log on every path; the error is that of the last entries' way to the disk.
-    fn close(&mut self) -> io::Result<()> {
-        if self.sinks().is_none() {
-            return Ok(());
-        }
-        match std::mem::replace(&mut self.stage, Stage::Closed) {
-            Stage::Open(sinks) => sinks.close(),
-            Stage::New | Stage::Closed => Ok(()),
-        }
+    /// Goes on with what was opened, closed if nothing was; gives what the log was open on before.
+    fn replace(&mut self, config: WireLogConfig, opened: io::Result<Sinks>) -> (Option<Sinks>, io::Result<()>) {
+        let before = self.take();
+        self.config = config;
+        self.stage = Stage::Closed;
+        let reopened = opened.map(|sinks| {
+            self.dir_path.clone_from(&sinks.dir_path);
+            self.stage = Stage::Open(sinks);
+        });
+        (before, reopened)
     }
 
     fn write(&mut self, entry: &Entry<'_>) -> io::Result<()> {

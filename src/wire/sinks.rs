@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::config::WireLogConfig;
 use super::files::{self, LogFiles};
@@ -15,7 +16,7 @@ const FILE_BUFFER_BYTES: usize = 128 << 10;
 #[derive(Debug)]
 pub(super) enum Sink {
     Memory(Vec<u8>),
-    File(BufWriter<fs::File>, PathBuf),
+    File(BufWriter<Arc<fs::File>>, PathBuf),
 }
 
 impl Sink {
@@ -35,22 +36,29 @@ impl Sink {
             Self::File(file, _) => (file, Vec::new()),
         };
         file.flush()?;
-        let file = file.get_mut();
+        let mut file: &fs::File = file.get_ref();
         file.rewind()?;
         let result = file.read_to_end(&mut bytes);
         file.seek(SeekFrom::End(0))?; // where the next entry goes
         result.map(|_| bytes)
     }
 
+    /// Hands everything to the kernel.
     fn flush(&mut self) -> io::Result<()> {
         match self {
             Self::Memory(_) => Ok(()),
-            Self::File(file, _) => {
-                file.flush()?;
-                file.get_ref().sync_all()
-            }
+            Self::File(file, _) => file.flush(),
         }
     }
+}
+
+/// Brings what the kernel has of these files to the disk.
+pub(super) fn sync(files: &[Arc<fs::File>]) -> io::Result<()> {
+    let mut outcome = Ok(());
+    for file in files {
+        outcome = outcome.and(file.sync_all());
+    }
+    outcome
 }
 
 /// The sinks of an open log, and which side goes to which.
@@ -88,7 +96,7 @@ impl Sinks {
 
     fn from_files(LogFiles { directory, files, temp_root }: LogFiles) -> Self {
         let buffered = |file| BufWriter::with_capacity(FILE_BUFFER_BYTES, file);
-        let sinks = files.into_iter().map(|(file, path)| Sink::File(buffered(file), path)).collect();
+        let sinks = files.into_iter().map(|(file, path)| Sink::File(buffered(Arc::new(file)), path)).collect();
         Self { sinks, rx: None, tx: None, dir_path: Some(directory), temp_root }
     }
 
@@ -112,13 +120,27 @@ impl Sinks {
         }
     }
 
+    /// Hands everything to the kernel; a sink that fails keeps no other from it.
     pub(super) fn flush(&mut self) -> io::Result<()> {
-        self.sinks.iter_mut().try_for_each(Sink::flush)
+        let mut outcome = Ok(());
+        for sink in &mut self.sinks {
+            outcome = outcome.and(sink.flush());
+        }
+        outcome
+    }
+
+    /// The files, to be brought to the disk with [`sync`].
+    pub(super) fn files(&self) -> Vec<Arc<fs::File>> {
+        let files = self.sinks.iter().filter_map(|sink| match sink {
+            Sink::File(file, _) => Some(Arc::clone(file.get_ref())),
+            Sink::Memory(_) => None,
+        });
+        files.collect()
     }
 
     /// Brings everything to the disk, unless it goes away anyway.
     pub(super) fn close(mut self) -> io::Result<()> {
-        if self.temp_root.is_some() { Ok(()) } else { self.flush() }
+        if self.temp_root.is_some() { Ok(()) } else { self.flush().and(sync(&self.files())) }
     }
 }
 
@@ -161,7 +183,7 @@ mod tests {
     fn a_full_disk_refuses_entries_whole() {
         // The device that is always full (full(4)).
         let file = fs::File::options().read(true).write(true).open("/dev/full").unwrap();
-        let mut sink = Sink::File(BufWriter::with_capacity(10, file), PathBuf::new());
+        let mut sink = Sink::File(BufWriter::with_capacity(10, Arc::new(file)), PathBuf::new());
         sink.append(b"0123456").unwrap();
         for _ in 0..3 {
             let error = sink.append(b"abcdefg").unwrap_err();
