@@ -29,7 +29,7 @@ use crate::transport::{Transport, endpoint_settings, endpoint_transport};
 /// With [`PeerConfig::wl`], a gram is logged once, when it is handed out: by `receive` one by one, by
 /// `fill` and its kin the whole batch, in order, whether the caller then looks at it or not. What
 /// `exchange` takes along is logged there if it was not before. A sent gram is logged when the kernel
-/// has taken it, so a queued one at the flush; all of a batch after the batch.
+/// has taken it, so a queued one at the flush; those of one system call together.
 ///
 /// # Readiness
 ///

@@ -80,6 +80,37 @@ impl SendReport {
     }
 }
 
+/// What is told of each staged batch on its way: its grams, then how many of the leading ones went.
+trait Note<'d> {
+    fn staged(&mut self, data: &'d [u8], dst: SocketAddr);
+    fn sent(&mut self, endpoint: &Endpoint, count: usize);
+}
+
+struct Unlogged;
+
+impl Note<'_> for Unlogged {
+    #[inline(always)]
+    fn staged(&mut self, _: &[u8], _: SocketAddr) {}
+    #[inline(always)]
+    fn sent(&mut self, _: &Endpoint, _: usize) {}
+}
+
+struct Logged<'w, 'd> {
+    wl: &'w WireLog,
+    staged: Vec<(&'d [u8], SocketAddr)>,
+}
+
+impl<'d> Note<'d> for Logged<'_, 'd> {
+    fn staged(&mut self, data: &'d [u8], dst: SocketAddr) {
+        self.staged.push((data, dst));
+    }
+
+    fn sent(&mut self, endpoint: &Endpoint, count: usize) {
+        endpoint.log_sent(self.wl, &self.staged[..count]);
+        self.staged.clear();
+    }
+}
+
 impl Endpoint {
     /// Sends one datagram now: its length, or 0 if it can be sent later (H99–H106).
     pub(crate) fn send_one(&self, data: &[u8], dst: SocketAddr) -> io::Result<usize> {
@@ -111,11 +142,10 @@ impl Endpoint {
         batch: &mut SendBatch,
         grams: impl Iterator<Item = (&'d [u8], SocketAddr)>,
     ) -> SendReport {
-        let Some(wl) = &self.wl else { return self.send_unlogged(batch, grams) };
-        let grams: Vec<_> = grams.collect();
-        let report = self.send_unlogged(batch, grams.iter().copied());
-        self.log_sent(wl, &grams[..report.sent]);
-        report
+        match &self.wl {
+            None => self.send_batches(batch, grams, &mut Unlogged),
+            Some(wl) => self.send_batches(batch, grams, &mut Logged { wl, staged: Vec::new() }),
+        }
     }
 
     #[cold]
@@ -131,10 +161,11 @@ impl Endpoint {
         self.write_wire_log(wl, entries);
     }
 
-    fn send_unlogged<'d>(
+    fn send_batches<'d>(
         &self,
         batch: &mut SendBatch,
         mut grams: impl Iterator<Item = (&'d [u8], SocketAddr)>,
+        log: &mut impl Note<'d>,
     ) -> SendReport {
         let mut report = SendReport::default();
         let socket = match self.socket() {
@@ -149,13 +180,15 @@ impl Endpoint {
             let mut staged = batch.stage();
             while let Some((data, dst)) = next {
                 staged.push(data, dst);
+                log.staged(data, dst);
                 next = grams.next();
                 if staged.is_full() {
                     break;
                 }
             }
-            let before = report.settled();
+            let (before, sent_before) = (report.settled(), report.sent);
             self.send_staged(socket, &mut staged, &mut report);
+            log.sent(self, report.sent - sent_before);
             report.pending = staged.len() - (report.settled() - before);
             if report.stopped != Stopped::Done {
                 break;

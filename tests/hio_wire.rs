@@ -268,6 +268,23 @@ mod batches {
         assert_eq!(tx(&log), all("Tx", me));
     }
 
+    /// With a log too, grams that are made on the way go out as they come.
+    #[test]
+    fn h123_sent_grams_are_logged_before_the_last_ones_are_made() {
+        let log = open_wire_log(WireLogConfig::new().rxed(false)).unwrap();
+        let mut peer: BatchPeer = opened(any_local_config().bc(4).wl(log.clone()));
+        let me = peer.ha();
+        let mut logged = Vec::new();
+        let grams = (0..10).map(|_| {
+            logged.push(tx(&log).len() / wire_entry("Tx", me, b"x").len());
+            (b"x", me)
+        });
+        assert_eq!(peer.send_batch(grams).sent, 10);
+        // One is asked for before the batch in front of it goes, of four grams or a single one.
+        assert_eq!((logged[1], logged[9]), (0, 8), "{logged:?}");
+        assert_eq!(tx(&log), wire_entry("Tx", me, b"x").repeat(10));
+    }
+
     #[test]
     fn h123_both_halves_log() {
         let log = samed();
