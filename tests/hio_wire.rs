@@ -595,6 +595,18 @@ fn h139_an_absolute_name_or_prefix_is_refused() {
 }
 
 #[test]
+fn h139_a_name_or_prefix_that_leads_out_is_refused() {
+    for path in ["..", "../x", "x/../../y"] {
+        for config in [WireLogConfig::new().name(path), WireLogConfig::new().prefix(path)] {
+            let error = WireLog::new(config).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+            assert!(error.to_string().contains(path), "{error}");
+        }
+    }
+    WireLog::new(WireLogConfig::new().name("a..b").prefix("x/..y")).unwrap();
+}
+
+#[test]
 fn h139_a_file_that_cannot_be_leaves_the_log_closed() {
     let log = open_wire_log(WireLogConfig::new().filed(true)).unwrap();
     let error = log.reopen_with(|config| config.name("no/such/directory")).unwrap_err();

@@ -1,7 +1,7 @@
 //! What a wire log is made from: plain data, with hio's defaults.
 
 use std::io::{self, ErrorKind};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use super::format::WireFormat;
 
@@ -81,7 +81,8 @@ impl WireLogConfig {
         self
     }
 
-    /// Sets the name, with which the names of files begin; by default `main`. It cannot be absolute.
+    /// Sets the name, with which the names of files begin; by default `main`. It cannot be absolute,
+    /// nor have `..` in it.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
@@ -95,7 +96,7 @@ impl WireLogConfig {
     }
 
     /// Sets the directory below the head that the logs of one kind of program are in; by default
-    /// `hio`. It cannot be absolute.
+    /// `hio`. It cannot be absolute, nor have `..` in it.
     pub fn prefix(mut self, prefix: impl Into<PathBuf>) -> Self {
         self.prefix = prefix.into();
         self
@@ -123,13 +124,19 @@ impl WireLogConfig {
         self.temp.unwrap_or(false)
     }
 
-    /// hio's FilerError (H139).
+    /// hio's FilerError (H139). With `..` files would be outside of the directory that is this user's alone,
+    /// and goes when the log is closed.
     pub(super) fn check(&self) -> io::Result<()> {
         for (what, path) in [("name", Path::new(self.name_or_main())), ("prefix", &self.prefix)] {
-            if path.has_root() {
-                let message = format!("wire log {what} '{}' is absolute: give a relative one", path.display());
-                return Err(io::Error::new(ErrorKind::InvalidInput, message));
-            }
+            let wrong = if path.has_root() {
+                "is absolute: give a relative one"
+            } else if path.components().any(|part| part == Component::ParentDir) {
+                "leads out of its directory: give one without '..'"
+            } else {
+                continue;
+            };
+            let message = format!("wire log {what} '{}' {wrong}", path.display());
+            return Err(io::Error::new(ErrorKind::InvalidInput, message));
         }
         Ok(())
     }

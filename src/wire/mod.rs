@@ -61,7 +61,7 @@ impl WireLog {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](ErrorKind::InvalidInput) for an absolute name or prefix; with
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for a name or prefix that is absolute or has `..` in it; with
     /// [`reopen`](WireLogConfig::reopen), also what [`reopen`](Self::reopen) gives.
     pub fn new(config: WireLogConfig) -> io::Result<Self> {
         config.check()?;
