@@ -75,13 +75,30 @@ fn create_in(directory: &Path, name: &str, suffixes: &[&str]) -> io::Result<Vec<
     for _ in 0..NAMES_MAX {
         let time = utc(SystemTime::now());
         let paths = suffixes.iter().map(|suffix| directory.join(format!("{name}.{time}{suffix}")));
-        result = paths.map(|path| Ok((create_new(&path)?, path))).collect();
+        result = create_all(paths);
         match &result {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             _ => break,
         }
     }
     result
+}
+
+/// Creates all of these files, or none.
+fn create_all(paths: impl Iterator<Item = PathBuf>) -> io::Result<Vec<(File, PathBuf)>> {
+    let mut files = Vec::new();
+    for path in paths {
+        match create_new(&path) {
+            Ok(file) => files.push((file, path)),
+            Err(error) => {
+                for (_, path) in files {
+                    let _ = fs::remove_file(path); // the first error is the one to tell
+                }
+                return Err(error);
+            }
+        }
+    }
+    Ok(files)
 }
 
 /// Creates a file that was not there, so that no log is overwritten and no link is followed.
@@ -161,6 +178,19 @@ mod tests {
         for home in [no_home, also_a_file] {
             let error = create_persistent(&head, home, Path::new("hio"), "main", suffixes).unwrap_err();
             assert!(error.raw_os_error().is_some(), "{error}");
+        }
+        fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn files_that_cannot_all_be_made_leave_none_behind() {
+        let root = unique_directory(&std::env::temp_dir()).unwrap();
+        for (suffixes, kind) in [
+            ([".log", "/no/such/directory"], ErrorKind::NotFound),
+            ([".log", ".log"], ErrorKind::AlreadyExists), // time and again
+        ] {
+            assert_eq!(create_in(&root, "x", &suffixes).unwrap_err().kind(), kind);
+            assert_eq!(fs::read_dir(&root).unwrap().count(), 0, "{suffixes:?}");
         }
         fs::remove_dir_all(root).unwrap();
     }
