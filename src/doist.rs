@@ -77,9 +77,9 @@ impl<'a> Doist<'a> {
         Self { tyme: 0.0, tock: Self::TOCK, real: false, limit: None, temp: false, done: None, deeds: Deeds::default() }
     }
 
-    /// Sets the tyme to start with.
+    /// Sets the tyme to start with; what is not finite counts as 0.
     pub fn with_tyme(mut self, tyme: f64) -> Self {
-        self.tyme = tyme;
+        self.set_tyme(tyme);
         self
     }
 
@@ -108,9 +108,10 @@ impl<'a> Doist<'a> {
         self
     }
 
-    /// Sets the tyme.
+    /// Sets the tyme, as [`with_tyme`](Self::with_tyme) does.
     pub fn set_tyme(&mut self, tyme: f64) {
-        self.tyme = tyme;
+        // By a tyme that is no number no doer's time would come, nor the limit.
+        self.tyme = if tyme.is_finite() { tyme } else { 0.0 };
     }
 
     /// Sets the limit, as [`with_limit`](Self::with_limit) does.

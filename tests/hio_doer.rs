@@ -349,6 +349,16 @@ fn h161_the_limit_counts_from_the_start_of_each_run() {
 }
 
 #[test]
+fn h161_a_tyme_that_is_not_finite_counts_as_zero() {
+    for tyme in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        assert_eq!(Doist::new().with_tyme(tyme).tyme(), 0.0, "or it would never reach the limit");
+        let mut doist = doist().with_tyme(10.0);
+        doist.set_tyme(tyme);
+        assert_eq!(doist.tyme(), 0.0);
+    }
+}
+
+#[test]
 fn h162_tock_says_in_which_cycles_a_doer_runs() {
     let every_cycle = [0.0, 0.25, 0.5, 0.75, 1.0];
     assert_eq!(tymes_of(0.0), every_cycle);
