@@ -247,9 +247,11 @@ fn put_padding(out: &mut Vec<u8>, len: usize) {
     out.extend_from_slice(&[0; 3][..len.wrapping_neg() % 4]);
 }
 
-/// Appends a time: nanoseconds since 1970, the high word first.
+/// Appends a time: nanoseconds since 1970, the high word first; a time outside of what fits is the
+/// nearest that does.
 fn put_time(out: &mut Vec<u8>, time: SystemTime) {
-    let nanos = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos() as u64;
+    let nanos = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
+    let nanos = u64::try_from(nanos).unwrap_or(u64::MAX); // in the year 2554
     put_u32(out, (nanos >> 32) as u32);
     put_u32(out, nanos as u32);
 }

@@ -185,6 +185,15 @@ fn an_endless_name_is_cut_and_times_before_1970_are_its_beginning() {
     assert_eq!(packet.timestamp, Duration::ZERO);
 }
 
+#[test]
+fn a_time_beyond_the_last_is_the_last() {
+    let src = address("127.0.0.1:1");
+    for seconds in [u64::MAX / 1_000_000_000 + 1, 1 << 40] {
+        let far = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        assert_eq!(read_packet(&Packet::new(b"", src, src, far)).timestamp, Duration::from_nanos(u64::MAX));
+    }
+}
+
 /// A packet of a wire log: direction, source port, destination port, data, original length.
 type Logged = (Option<u32>, u16, u16, Vec<u8>, usize);
 
