@@ -23,16 +23,25 @@ impl Sink {
     /// Takes the entry whole or, with the error, not at all.
     pub(super) fn append(&mut self, entry: &[u8]) -> io::Result<()> {
         match self {
-            Self::Memory(bytes) => bytes.extend_from_slice(entry),
-            Self::File(file, _) => file.write_all(entry)?,
+            Self::Memory(bytes) => {
+                bytes.try_reserve(entry.len())?; // or the end of memory would be that of the program
+                bytes.extend_from_slice(entry);
+                Ok(())
+            }
+            Self::File(file, _) if entry.len() < file.capacity() => file.write_all(entry),
+            Self::File(file, _) => append_around_buffer(file, entry),
         }
-        Ok(())
     }
 
     /// All that was written so far.
     pub(super) fn read(&mut self) -> io::Result<Vec<u8>> {
         let (file, mut bytes) = match self {
-            Self::Memory(bytes) => return Ok(bytes.clone()),
+            Self::Memory(bytes) => {
+                let mut copy = Vec::new();
+                copy.try_reserve_exact(bytes.len())?;
+                copy.extend_from_slice(bytes);
+                return Ok(copy);
+            }
             Self::File(file, _) => (file, Vec::new()),
         };
         file.flush()?;
@@ -50,6 +59,17 @@ impl Sink {
             Self::File(file, _) => file.flush(),
         }
     }
+}
+
+/// Appends an entry that no buffer holds, or cuts off what was written of it.
+fn append_around_buffer(file: &mut BufWriter<Arc<fs::File>>, entry: &[u8]) -> io::Result<()> {
+    file.flush()?;
+    let mut file: &fs::File = file.get_ref();
+    let start = file.stream_position()?;
+    file.write_all(entry).inspect_err(|_| {
+        // The first error is the one to tell.
+        let _ = file.set_len(start).and_then(|()| file.seek(SeekFrom::Start(start)));
+    })
 }
 
 /// Brings what the kernel has of these files to the disk.
@@ -178,6 +198,31 @@ fn suffixes(config: &WireLogConfig) -> Vec<&'static str> {
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
+
+    /// A file system that fills up, in little: no file of this process may be longer than this.
+    ///
+    /// In a child, for the limit holds for every thread and the signal ends the process.
+    #[test]
+    fn an_entry_longer_than_the_buffer_is_refused_whole_too() {
+        const CHILD: &str = "HIO_UDP_TEST_FILE_LIMIT";
+        if std::env::var_os(CHILD).is_none() {
+            let name = "wire::sinks::tests::an_entry_longer_than_the_buffer_is_refused_whole_too";
+            let mut child = std::process::Command::new("sh");
+            // In blocks of 512 bytes. The signal is ignored, so that write(2) fails with EFBIG.
+            child.args(["-c", "trap '' XFSZ; ulimit -f 2; exec \"$0\" --exact \"$1\""]);
+            let output = child.arg(std::env::current_exe().unwrap()).arg(name).env(CHILD, "1").output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+            return;
+        }
+        let path = std::env::temp_dir().join(format!("hio-udp-test-{}-long", std::process::id()));
+        let file = fs::File::options().read(true).write(true).create_new(true).open(&path).unwrap();
+        fs::remove_file(&path).unwrap(); // it stays open
+        let mut sink = Sink::File(BufWriter::with_capacity(10, Arc::new(file)), PathBuf::new());
+        sink.append(b"before").unwrap();
+        assert_eq!(sink.append(&[b'x'; 2_000]).unwrap_err().raw_os_error(), Some(libc::EFBIG));
+        sink.append(b"behind").unwrap();
+        assert_eq!(sink.read().unwrap(), b"beforebehind");
+    }
 
     #[test]
     fn a_full_disk_refuses_entries_whole() {
