@@ -17,14 +17,14 @@ pub(crate) struct Deeds<'a> {
 #[derive(Debug)]
 struct Entry<'a> {
     id: DoerId,
-    /// When the doer is to run next.
-    retyme: f64,
+    /// When the doer is to run next; `None` for its first recur, which comes with the next cycle.
+    retyme: Option<f64>,
     deed: Box<Deed<dyn Doer + 'a>>,
 }
 
 impl Entry<'_> {
     fn enter(&mut self, tyme: f64, temp: bool) -> Result<(), Failure> {
-        self.retyme = tyme;
+        self.retyme = None;
         self.deed.try_enter(tyme, temp)
     }
 }
@@ -33,7 +33,7 @@ impl<'a> Deeds<'a> {
     pub(crate) fn add<D: Doer + 'a>(&mut self, doer: impl Into<Deed<D>>) -> DoerId {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = DoerId(NEXT.fetch_add(1, Ordering::Relaxed));
-        self.entries.push(Entry { id, retyme: 0.0, deed: Box::new(doer.into()) });
+        self.entries.push(Entry { id, retyme: None, deed: Box::new(doer.into()) });
         id
     }
 
@@ -56,10 +56,11 @@ impl<'a> Deeds<'a> {
     /// Runs everyone whose time has come; at the first failure the rest is left as it is.
     pub(crate) fn recur(&mut self, tyme: f64, cycle_tock: f64) -> Result<(), Failure> {
         for entry in &mut self.entries {
-            if entry.deed.running() && entry.retyme <= tyme {
+            let retyme = entry.retyme.unwrap_or(tyme);
+            if entry.deed.running() && retyme <= tyme {
                 entry.deed.try_recur(tyme)?;
                 let tock = entry.deed.tock();
-                entry.retyme = if tock == 0.0 { tyme + cycle_tock } else { entry.retyme + tock };
+                entry.retyme = Some(if tock == 0.0 { tyme + cycle_tock } else { retyme + tock });
             }
         }
         Ok(())
@@ -72,8 +73,9 @@ impl<'a> Deeds<'a> {
         tyme: f64,
         temp: bool,
     ) -> Result<Vec<DoerId>, Failure> {
+        let new: Vec<Deed<D>> = doers.into_iter().map(Into::into).collect(); // the caller's code, which may panic
         let old = self.entries.len();
-        let ids = doers.into_iter().map(|doer| self.add(doer)).collect();
+        let ids = new.into_iter().map(|deed| self.add(deed)).collect();
         let entered = self.entries[old..].iter_mut().try_for_each(|entry| entry.enter(tyme, temp));
         if entered.is_err() {
             let exited = exit_in_reverse(&mut self.entries[old..]);

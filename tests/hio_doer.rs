@@ -382,6 +382,50 @@ fn h162_a_tock_set_while_running_counts_from_this_turn() {
     assert_eq!(tymes, [0.0, 0.25, 0.5, 1.25]);
 }
 
+/// Its turns count from its first one, not from a tyme that its scheduler was told before.
+#[test]
+fn h162_a_doer_that_joins_late_has_its_turns_a_tock_apart() {
+    /// Gives a DoDoer one more doer in a turn of its own, while the DoDoer knows the tyme of the turn before.
+    struct Late<'a>(DoDoer<'a>, &'a RefCell<Vec<f64>>);
+
+    impl Doer for Late<'_> {
+        fn enter(&mut self, cue: &mut Cue<'_>) -> io::Result<()> {
+            self.0.enter(cue)
+        }
+        fn recur(&mut self, cue: &mut Cue<'_>) -> io::Result<bool> {
+            if cue.tyme == 2.0 {
+                let tymes = self.1;
+                let doer = doify(move |cue: &mut Cue<'_>| {
+                    tymes.borrow_mut().push(cue.tyme);
+                    Ok(false)
+                });
+                self.0.extend([Deed::new(doer).with_tock(3.0)])?;
+            }
+            self.0.recur(cue)
+        }
+    }
+    let tymes = RefCell::new(Vec::new());
+    let mut doist = Doist::new().with_tock(1.0).with_limit(9.0);
+    doist.add(Late(DoDoer::new().with_always(true), &tymes));
+    doist.run().unwrap();
+    drop(doist);
+    assert_eq!(tymes.take(), [2.0, 5.0, 8.0]);
+
+    // A deed that runs already has its next turn with the next cycle, too.
+    for start in [-10.0, 100.0] {
+        let mut deed = Deed::new(doify(|cue| {
+            tymes.borrow_mut().push(cue.tyme - start);
+            Ok(false)
+        }));
+        deed.enter(start).unwrap();
+        let mut doist = Doist::new().with_tyme(start).with_tock(1.0).with_limit(6.0);
+        doist.add(deed.with_tock(3.0));
+        doist.run().unwrap();
+        drop(doist);
+        assert_eq!(tymes.take(), [0.0, 3.0], "{start}");
+    }
+}
+
 #[test]
 fn h163_without_a_limit_only_done_ends_a_run() {
     for limit in [None, Some(0.0)] {
@@ -642,6 +686,21 @@ fn h169_an_extend_that_fails_leaves_nothing_of_itself() {
         trace.take(),
         ["a enter", "b enter", "c enter", "c abort (c enter)", "c exit", "b cease", "b exit", "a recur 0"]
     );
+}
+
+#[test]
+fn h169_an_extend_that_panics_leaves_nothing_of_itself() {
+    let made = Cell::new(0);
+    let mut doist = doist();
+    doist.enter().unwrap();
+    let doers = (0..2).map(|i| {
+        assert_eq!(i, 0, "no second one");
+        made.set(made.get() + 1);
+        doify(|_: &mut Cue<'_>| Ok(false))
+    });
+    catch_unwind(AssertUnwindSafe(|| doist.extend(doers))).unwrap_err();
+    doist.enter().unwrap();
+    assert_eq!((made.get(), doist.running()), (1, 0));
 }
 
 #[test]
