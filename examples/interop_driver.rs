@@ -15,6 +15,9 @@ use hio_udp::{BatchPeer, Peer, PeerConfig, SendReport, Stopped, Transport, WireL
 /// How long to look for a datagram that is on its way.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// What an answer ends with if a datagram did not come.
+const IN_VAIN: &str = " waited in vain";
+
 type Grams = Vec<(Vec<u8>, SocketAddr)>;
 
 fn main() -> io::Result<()> {
@@ -183,6 +186,7 @@ fn on_peer<P: Subjected>(peer: &mut P, words: &[&str]) -> io::Result<String> {
                     show(&mut shown, data, src);
                     left -= 1;
                 } else if Instant::now() >= deadline {
+                    shown.push_str(if *count == "0" { "" } else { IN_VAIN });
                     break;
                 }
             }
@@ -197,7 +201,10 @@ fn on_peer<P: Subjected>(peer: &mut P, words: &[&str]) -> io::Result<String> {
                     show(&mut shown, data, src);
                     taken += 1;
                 })?;
-                if taken >= count || Instant::now() >= deadline {
+                if taken < count && Instant::now() >= deadline {
+                    return Ok(shown + IN_VAIN);
+                }
+                if taken >= count {
                     return Ok(shown);
                 }
             }
