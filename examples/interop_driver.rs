@@ -115,7 +115,7 @@ impl Subjected for BatchPeer {
     fn take(&mut self, mut each: impl FnMut(&[u8], SocketAddr)) -> io::Result<()> {
         loop {
             let grams = self.fill()?;
-            if grams.len() == 0 {
+            if grams.is_empty() {
                 return Ok(());
             }
             grams.for_each(|gram| each(gram.data, gram.src));
@@ -252,6 +252,7 @@ fn described(peer: &AnyPeer) -> String {
 }
 
 /// The options that hio sets, and some it leaves alone, as the kernel has them.
+#[cfg(unix)]
 fn options<T: std::os::fd::AsFd + Transport>(peer: &T) -> io::Result<String> {
     if !peer.opened() {
         return Err(ErrorKind::NotConnected.into());
@@ -262,6 +263,11 @@ fn options<T: std::os::fd::AsFd + Transport>(peer: &T) -> io::Result<String> {
     Ok(format!("{flags} {}", socket.ttl_v4()?))
 }
 
+#[cfg(not(unix))]
+fn options<T: Transport>(_: &T) -> io::Result<String> {
+    Err(bad("options"))
+}
+
 fn logged(log: Option<Vec<u8>>) -> String {
     log.map_or_else(|| " none".to_owned(), |log| format!(" {}", hex(&log)))
 }
@@ -270,7 +276,7 @@ fn show(shown: &mut String, data: &[u8], src: SocketAddr) {
     let _ = write!(shown, " {src} {}", hex(data));
 }
 
-fn text<'a>(word: &'a str) -> &'a str {
+fn text(word: &str) -> &str {
     if word == "-" { "" } else { word }
 }
 
@@ -282,19 +288,25 @@ fn address(word: &str) -> io::Result<SocketAddr> {
     number(word)
 }
 
-const DIGITS: &[u8; 16] = b"0123456789abcdef";
+/// Bytes in one number: the standard library writes and reads numbers fast, in a debug build too.
+const PIECE: usize = 16;
 
 fn hex(data: &[u8]) -> String {
-    if data.is_empty() {
-        return "-".to_owned();
+    let mut digits = String::with_capacity(2 * data.len().max(1));
+    for piece in data.chunks(PIECE) {
+        let mut number = [0; PIECE];
+        number[PIECE - piece.len()..].copy_from_slice(piece);
+        let _ = write!(digits, "{:0width$x}", u128::from_be_bytes(number), width = 2 * piece.len());
     }
-    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
-    data.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+    if digits.is_empty() { "-".to_owned() } else { digits }
 }
 
 fn unhex(word: &str) -> io::Result<Vec<u8>> {
-    let value = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
-    let byte = |pair: &[u8]| Some(value(pair[0])? << 4 | value(*pair.get(1)?)?);
-    let digits = text(word).as_bytes();
-    digits.chunks(2).map(|pair| byte(pair).ok_or_else(|| bad("odd data"))).collect()
+    let mut data = Vec::with_capacity(word.len() / 2);
+    for digits in text(word).as_bytes().chunks(2 * PIECE) {
+        let number = std::str::from_utf8(digits).ok().and_then(|digits| u128::from_str_radix(digits, 16).ok());
+        let number = number.ok_or_else(|| bad("odd data"))?.to_be_bytes();
+        data.extend_from_slice(&number[PIECE - digits.len() / 2..]);
+    }
+    Ok(data)
 }

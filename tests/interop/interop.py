@@ -17,8 +17,8 @@ that was not seen fails the run as well.
 `tests/interop/run` makes what this needs. Commands and answers are those of `examples/interop_driver.rs`.
 """
 
+import errno
 import logging
-import os
 import random
 import re
 import socket
@@ -270,6 +270,7 @@ def is_cut(line, a, b):
         src == ours_src and data[:len(ours)] == ours for (src, data), (ours_src, ours) in pairs)
 
 
+EAFNOSUPPORT = f"err {errno.EAFNOSUPPORT}"
 DIFFERENCES = {
     "closed-peer": lambda line, a, b: (a, b) == ("err AttributeError", "err NotConnected"),
     "unbound-socket": is_unbound,
@@ -277,8 +278,8 @@ DIFFERENCES = {
     "failed-new": lambda line, a, b: row_fields(a).get("opened") == "0" and re.fullmatch(r"err \d+", b),
     "host-at-once": is_resolved,
     "ipv6-host": is_ipv6,
-    "ipv6-destination": lambda line, a, b: (a, b) == ("err -9", f"err {97}"),
-    "mapped-destination": lambda line, a, b: a.startswith("ok ") and b == f"err {97}",
+    "ipv6-destination": lambda line, a, b: (a, b) == ("err -9", EAFNOSUPPORT),
+    "mapped-destination": lambda line, a, b: a.startswith("ok ") and b == EAFNOSUPPORT,
     "forced-buffers": is_forced,
     "bs-beyond-int": lambda line, a, b: a == "err TypeError" and row_fields(b).get("opened") == "1",
     "closed-log": lambda line, a, b: a == "err ValueError" and b.startswith("ok "),
@@ -715,14 +716,16 @@ def compare(segment, world_a, world_b, seen):
 
 
 def report(segment, number, world_a, world_b):
-    print(f"world A is hio alone, world B ours with hio; the last operations up to the first difference ({segment.kind}):")
+    print(f"{segment.kind}: A is hio alone, B ours with hio; the last operations up to the first difference:")
     for at in range(max(number - 19, 0), number + 1):
         step, a, b = segment.steps[at], world_a[at], world_b[at]
         print(f"  {at:4} {step.who:7} {brief(step.line)}")
-        print(f"               A and B: {brief(a)}" if a == b else f"               A: {brief(a)}\n               B: {brief(b)}")
+        for world, shown in (("A and B", a),) if a == b else (("A", a), ("B", b)):
+            print(f"{world:>22}: {brief(shown)}")
     step, a, b = segment.steps[number], world_a[number], world_b[number]
     at = next((i for i, (x, y) in enumerate(zip(a, b)) if x != y), min(len(a), len(b)))
-    print(f"  the rows differ from character {at} on: A ...{a[max(at - 20, 0):at + 40]!r}, B ...{b[max(at - 20, 0):at + 40]!r}")
+    near = slice(max(at - 20, 0), at + 40)
+    print(f"  from character {at} on: A ...{a[near]!r}, B ...{b[near]!r}")
     print(f"  expected here: {step.differs or 'no difference'}")
 
 
