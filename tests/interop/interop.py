@@ -238,6 +238,13 @@ def grams(row):
     return [(src, unhex(data)) for src, data in zip(words[::2], words[1::2])]
 
 
+def has_forced_sizes(a, b):
+    """Whether sizes are equal, or hio's is the largest without and ours what `bs` asks for with CAP_NET_ADMIN."""
+    a, b = row_fields(a), row_fields(b)
+    sizes = ((int(a[name]), int(b[name]), largest) for name, largest in zip(("send", "receive"), LARGEST))
+    return all(x == y or (x, y) == (2 * largest, 2 * int(b["bs"])) for x, y, largest in sizes)
+
+
 def is_unbound(line, a, b):
     if line == "fields":
         return changed(a, b) == {"send", "receive"} and b.endswith(" 0 0")
@@ -250,7 +257,8 @@ def is_stale(line, a, b):
 
 def is_resolved(line, a, b):
     written = row_fields(a).get("host", "").strip("-") or "0.0.0.0"
-    return changed(a, b) == {"host"} and socket.gethostbyname(written) == row_fields(b)["host"]
+    is_host = "host" in changed(a, b) <= {"host", "send", "receive"} and has_forced_sizes(a, b)
+    return is_host and socket.gethostbyname(written) == row_fields(b)["host"]
 
 
 def is_ipv6(line, a, b):
@@ -258,10 +266,7 @@ def is_ipv6(line, a, b):
 
 
 def is_forced(line, a, b):
-    sizes = [(row_fields(row).get("send"), row_fields(row).get("receive")) for row in (a, b)]
-    bs = 2 * int(row_fields(b).get("bs", 0))
-    return changed(a, b) <= {"send", "receive"} and all(
-        x == y or (int(x), int(y)) == (2 * largest, bs) for x, y, largest in zip(*sizes, LARGEST))
+    return changed(a, b) <= {"send", "receive"} and has_forced_sizes(a, b)
 
 
 def is_cut(line, a, b):
@@ -364,7 +369,8 @@ class Segment:
     """One segment of the script: its steps are drawn here, before any of them runs."""
 
     def __init__(self, rng, kind, is_first):
-        self.rng, self.kind, self.is_batch, self.steps = rng, kind, kind == "BatchPeer", []
+        self.rng, self.kind, self.is_batch, self.is_first = rng, kind, kind == "BatchPeer", is_first
+        self.steps = []
         ports = set()
         while len(ports) < 3:
             ports.add(free_port())
@@ -389,7 +395,8 @@ class Segment:
             self.add(end, "close")
 
     def end(self, who, host, port):
-        return End(who, host, port, self.rng.random() < 0.5, self.rng.choice(("-", "samed", "apart")))
+        logs = ("samed",) if self.is_first else ("-", "samed", "apart")
+        return End(who, host, port, self.rng.random() < 0.5, self.rng.choice(logs))
 
     def new(self, end, kind, bc, bs, gram_size):
         config = f"{kind} {end.host} {end.port} {bc} {bs} {gram_size} {int(end.bcast)} 1 {end.log}"
@@ -398,8 +405,8 @@ class Segment:
     def new_subject(self):
         rng = self.rng
         if self.is_batch:
-            self.bc, self.gram = rng.choice(((1, 1240), (4, 1240), (16, 2000), (171, 1240), (2, 65535), (7, 65535),
-                                             (64, 65507), (20, 9000)))
+            sizes = ((4, 1240), (1, 1240), (16, 2000), (171, 1240), (20, 9000), (2, 65535), (7, 65535), (64, 65507))
+            self.bc, self.gram = sizes[0] if self.is_first else rng.choice(sizes)  # the tour needs slots that cut
             self.new(self.subject, self.kind, self.bc, rng.choice(("-", "777")), self.gram)
             # Longer ones are cut at a slot here, and at bs in hio: `cut` has those.
             self.longest = self.gram if self.bc > 1 else LONGEST
