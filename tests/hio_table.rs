@@ -83,3 +83,58 @@ fn every_hio_test_of_a_row_is_named_in_its_line() {
         }
     }
 }
+
+/// Every name in the documentation of `hio.core.udp.udping`.
+const NAMES: [&str; 27] = [
+    "Peer",
+    "__init__",
+    "name",
+    "ha",
+    "host",
+    "port",
+    "path",
+    "bc",
+    "bs",
+    "wl",
+    "ls",
+    "opened",
+    "bcast",
+    "BufSize",
+    "MaxGramSize",
+    "actualBufSizes",
+    "open",
+    "reopen",
+    "close",
+    "receive",
+    "send",
+    "PeerDoer",
+    "PeerDoer.peer",
+    "enter",
+    "recur",
+    "exit",
+    "openPeer",
+];
+
+#[test]
+fn every_name_of_udping_leads_to_an_item_and_a_test() {
+    let guide = fs::read_to_string(root().join("docs/HIO.md")).expect("docs/HIO.md");
+    let table = guide.split("## Where each name of udping is").nth(1).expect("the table of names");
+    let table = table.split("\n## ").next().expect("its end");
+    let code: Vec<String> = [root().join("src"), root().join("tests")]
+        .iter()
+        .flat_map(|directory| sources(directory))
+        .map(|file| fs::read_to_string(file).expect("a source file"))
+        .collect();
+    let is_there = |wanted: &str| code.iter().any(|text| text.contains(wanted));
+    for name in NAMES {
+        let row =
+            table.lines().find(|row| row.split('|').nth(1).is_some_and(|cell| cell.contains(&format!("`{name}`"))));
+        let row = row.unwrap_or_else(|| panic!("no row for {name}"));
+        let mut cells = row.split('|').skip(2).map(|cell| cell.trim().trim_matches('`'));
+        let (item, test) = (cells.next().expect("an item"), cells.next().expect("a test"));
+        let last = item.rsplit("::").next().expect("a name");
+        let kinds = ["pub struct ", "pub trait ", "pub const ", "fn "];
+        assert!(kinds.iter().any(|kind| is_there(&format!("{kind}{last}"))), "{name}: no item {item}");
+        assert!(is_there(&format!("fn {test}")), "{name}: no test {test}");
+    }
+}
