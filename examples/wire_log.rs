@@ -2,6 +2,7 @@
 //!
 //! `cargo run --example wire_log -- DIRECTORY`, then `wireshark DIRECTORY/hio/wirelogs/talk.*.pcapng`.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use hio_udp::{BatchPeer, Peer, PeerConfig, Transport, WireFormat, WireLogConfig, open_wire_log};
@@ -27,10 +28,21 @@ fn main() -> std::io::Result<()> {
         while questions < 4 {
             let (mut rx, mut tx) = answering.split();
             let grams = rx.fill_wait(Duration::from_secs(1))?;
+            if grams.is_empty() {
+                return Err(ErrorKind::TimedOut.into());
+            }
             questions += grams.len();
             let _ = tx.send_batch(grams.map(|gram| (gram.data, gram.src)));
         }
-        while asking.receive()?.1.is_some() {}
+        let mut answers = 0;
+        while answers < questions {
+            if !asking.wait_readable(Duration::from_secs(1))? {
+                return Err(ErrorKind::TimedOut.into());
+            }
+            while asking.receive()?.1.is_some() {
+                answers += 1;
+            }
+        }
     }
     log.flush()?;
     println!("{}", log.rx_path().unwrap_or_default().display());
