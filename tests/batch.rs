@@ -477,7 +477,7 @@ fn parts_may_be_dropped_in_any_order() {
     assert!(pool.hand_over(ring).is_ok());
     drop(peer);
     // The port is free at once: the descriptor is closed.
-    let mut again = open_batch(config().ha(("127.0.0.1", me.port())));
+    let mut again = open_batch(config().ha((me.ip().to_string(), me.port())));
     drop(own);
     let ring = pool.take_full().unwrap();
     drop(pool);

@@ -196,7 +196,7 @@ fn h155_a_panic_goes_on_after_exits_alone() {
 /// A peer that cannot open, and what keeps it from opening.
 fn shut_out<T: TestPeer>() -> (T, Peer) {
     let holder: Peer = any_local();
-    (T::new(PeerConfig::new().ha(("127.0.0.1", holder.port()))).unwrap(), holder)
+    (T::new(PeerConfig::new().ha((holder.host().to_string(), holder.port()))).unwrap(), holder)
 }
 
 fn h156_a_peer_that_does_not_open_is_no_error<T: TestPeer>() {

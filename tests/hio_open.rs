@@ -236,7 +236,7 @@ fn h046_reopen_in_the_settings_opens_at_once<T: TestPeer>() {
 
 fn h046_new_gives_the_error_of_a_failed_open<T: TestPeer>() {
     let holder: Peer = any_local();
-    let error = T::new(PeerConfig::new().ha(("127.0.0.1", holder.port())).reopen(true)).unwrap_err();
+    let error = T::new(PeerConfig::new().ha((holder.host().to_string(), holder.port())).reopen(true)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AddrInUse);
 }
 
@@ -248,7 +248,7 @@ fn h047_open_on_an_open_peer_closes_the_first_socket<T: TestPeer>() {
     assert_eq!(peer.ha(), me);
     assert_nothing_queued(&mut peer);
     peer.close();
-    let alone: Peer = opened(PeerConfig::new().ha(("127.0.0.1", me.port())).exclusive(true));
+    let alone: Peer = opened(PeerConfig::new().ha((me.ip().to_string(), me.port())).exclusive(true));
     assert_eq!(alone.ha(), me, "nothing is left on the port");
 }
 
@@ -276,7 +276,7 @@ fn h049_an_address_of_another_machine_is_an_error_of_open<T: TestPeer>() {
 
 fn h050_a_failed_open_leaves_no_socket<T: TestPeer>() {
     let (holder, mut receiver): (T, T) = (any_local(), any_local());
-    let mut peer = T::new(PeerConfig::new().ha(("127.0.0.1", holder.port()))).unwrap();
+    let mut peer = T::new(PeerConfig::new().ha((holder.host().to_string(), holder.port()))).unwrap();
     peer.open().unwrap_err();
     assert!(!peer.opened());
     assert_eq!(peer.ha(), holder.ha(), "unchanged");
@@ -289,7 +289,7 @@ fn h050_a_failed_open_leaves_no_socket<T: TestPeer>() {
 
 fn h050_a_failed_open_can_be_tried_again<T: TestPeer>() {
     let mut holder: T = any_local();
-    let mut peer = T::new(PeerConfig::new().ha(("127.0.0.1", holder.port()))).unwrap();
+    let mut peer = T::new(PeerConfig::new().ha((holder.host().to_string(), holder.port()))).unwrap();
     peer.open().unwrap_err();
     holder.close();
     peer.reopen().unwrap();
@@ -336,14 +336,14 @@ fn set_reuse(socket: &socket2::Socket, reuse_address: bool, reuse_port: bool) {
 
 fn h055_a_failed_open_of_an_open_peer_closes_it<T: TestPeer>() {
     let (mut peer, holder): (T, T) = (any_local(), any_local());
-    peer.set_port(holder.port());
+    peer.set_ha(&holder.host().to_string(), holder.port()).unwrap();
     peer.open().unwrap_err();
     assert!(!peer.opened());
 }
 
 fn h056_a_failed_reopen_closes_the_peer<T: TestPeer>() {
     let (mut peer, holder): (T, T) = (any_local(), any_local());
-    peer.set_port(holder.port());
+    peer.set_ha(&holder.host().to_string(), holder.port()).unwrap();
     peer.reopen().unwrap_err();
     assert!(!peer.opened());
 }
@@ -434,7 +434,7 @@ fn h066_errors_go_to_the_log_with_hios_words() {
 fn for_each_peer_logs_its_errors<T: TestPeer>(name: &str) {
     let holder: T = any_local();
     let mut peer = T::new(any_local_config().name(name)).unwrap();
-    peer.set_port(holder.port());
+    peer.set_ha(&holder.host().to_string(), holder.port()).unwrap();
     peer.open().unwrap_err();
     peer.set_port(0);
     peer.open().unwrap();

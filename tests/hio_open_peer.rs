@@ -41,7 +41,7 @@ fn h144_a_peer_opened_by_its_settings_is_opened_again<T: TestPeer>() {
 
 fn h145_a_failed_open_is_an_error_and_the_body_does_not_run<T: TestPeer>() {
     let holder: T = any_local();
-    let config = PeerConfig::new().ha(("127.0.0.1", holder.port()));
+    let config = PeerConfig::new().ha((holder.host().to_string(), holder.port()));
     let result = with_peer::<T, ()>(config, |_| panic!("the body runs with a closed peer"));
     assert_eq!(result.unwrap_err().kind(), ErrorKind::AddrInUse);
 }

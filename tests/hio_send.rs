@@ -67,7 +67,8 @@ mod linux {
     }
 
     fn h111_an_unspecified_destination_is_loopback<T: TestPeer>() {
-        let (mut sender, mut receiver): (T, T) = (any_local(), any_local());
+        let on_loopback = || opened(any_local_config().ha(("127.0.0.1", 0)));
+        let (mut sender, mut receiver): (T, T) = (on_loopback(), on_loopback());
         sender.send(b"to 0.0.0.0", (std::net::Ipv4Addr::UNSPECIFIED, receiver.port()).into()).unwrap();
         assert_eq!(receive_one(&mut receiver), (b"to 0.0.0.0".to_vec(), sender.ha()));
     }
@@ -118,7 +119,7 @@ fn h117_any_slice_of_bytes_can_be_sent<T: TestPeer>() {
 fn h112_a_destination_is_resolved_before_it_is_sent_to() {
     use std::net::ToSocketAddrs;
 
-    let mut receiver: Peer = any_local();
+    let mut receiver: Peer = opened(any_local_config().ha(("127.0.0.1", 0)));
     let mut found = ("localhost", receiver.port()).to_socket_addrs().unwrap();
     let dst = found.find(|address| address.is_ipv4()).unwrap();
     let mut sender: BatchPeer = opened(PeerConfig::new().ha(("localhost", 0)).exclusive(true));

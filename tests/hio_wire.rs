@@ -56,7 +56,7 @@ fn h119_a_sent_datagram_is_an_entry<T: TestPeer>() {
     let (log, receiver): (_, T) = (samed(), any_local());
     let mut sender: T = logging(&log);
     sender.send(b"abc", receiver.ha()).unwrap();
-    let expected = format!("\nTx ('127.0.0.1', {}):\nabc\n", receiver.port());
+    let expected = format!("\nTx ('{}', {}):\nabc\n", receiver.host(), receiver.port());
     assert_eq!(tx(&log), expected.into_bytes());
 }
 
@@ -65,7 +65,7 @@ fn h120_a_received_datagram_is_an_entry<T: TestPeer>() {
     let mut receiver: T = logging(&log);
     sender.send(b"abc", receiver.ha()).unwrap();
     receive_one(&mut receiver);
-    let expected = format!("\nRx ('127.0.0.1', {}):\nabc\n", sender.port());
+    let expected = format!("\nRx ('{}', {}):\nabc\n", sender.host(), sender.port());
     assert_eq!(rx(&log), expected.into_bytes());
 }
 

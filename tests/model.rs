@@ -340,9 +340,8 @@ fn random_to(random: &mut Random) -> To {
     }
 }
 
-/// Settings on hosts of the model's own, where no other test's port 0 can take a closed peer's port.
-fn model_config(i: usize, (bc, gram_size): (usize, usize)) -> PeerConfig {
-    config().ha((format!("127.99.0.{}", i + 1), 0)).bc(bc).gram_size(gram_size).recv_buf_bytes(1 << 18)
+fn model_config((bc, gram_size): (usize, usize)) -> PeerConfig {
+    config().bc(bc).gram_size(gram_size).recv_buf_bytes(1 << 18)
 }
 
 fn side<T: Transport>(peer: &T, shape: (usize, usize)) -> Side {
@@ -382,7 +381,7 @@ fn run_batch_peers(seed: u64, errno_of_port_0: i32) {
     let mut trail = Trail { seed, steps: Vec::new() };
     let settle = Settle::new();
     let shapes = [random_shape(random), random_shape(random)];
-    let mut peers = [0, 1].map(|i| BatchPeer::new(model_config(i, shapes[i])).unwrap());
+    let mut peers = [0, 1].map(|i| BatchPeer::new(model_config(shapes[i])).unwrap());
     let sides = [side(&peers[0], shapes[0]), side(&peers[1], shapes[1])];
     let mut model = Model { sides, errno: errno_of_port_0, lost: 0 };
     let mut spare_shape = random_shape(random);
@@ -548,7 +547,7 @@ fn run_script<T: Transport>(seed: u64, errno_of_port_0: i32) -> (Vec<Seen>, [Cou
     let is_batch = std::any::type_name::<T>() == std::any::type_name::<BatchPeer>();
     let mut peers = [0, 1].map(|i| {
         let (bc, gram_size) = shapes[i];
-        let config = model_config(i, (bc, gram_size));
+        let config = model_config((bc, gram_size));
         T::new(if is_batch { config } else { config.bc(0).bs(gram_size) }).unwrap()
     });
     let sides = [0, 1].map(|i| side(&peers[i], if is_batch { shapes[i] } else { (1, shapes[i].1) }));

@@ -4,6 +4,10 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
+#[path = "../util/own_host.rs"]
+mod own_host;
+pub use own_host::own_host;
+
 use hio_udp::{BatchPeer, PeerConfig, SendReport, Stopped, Transport};
 
 /// Longest a test waits for what must come.
@@ -12,9 +16,9 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 /// A datagram as a test remembers it.
 pub type Owned = (Vec<u8>, SocketAddr);
 
-/// Settings of an open peer on a free port of its own: without `exclusive`, two peers may get one port.
+/// Settings of an open peer on a host and a free port of its own: without `exclusive`, two peers may get one port.
 pub fn config() -> PeerConfig {
-    PeerConfig::new().ha(("127.0.0.1", 0)).exclusive(true).reopen(true)
+    PeerConfig::new().ha((own_host(), 0)).exclusive(true).reopen(true)
 }
 
 pub fn open<T: Transport>() -> T {

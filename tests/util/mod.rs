@@ -9,6 +9,8 @@ use hio_udp::{BatchPeer, Direction, Peer, PeerConfig, Transport, WireLog};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 pub mod noted;
+mod own_host;
+pub use own_host::own_host;
 
 /// How long a test waits for something that must come.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -82,11 +84,11 @@ macro_rules! test_peer {
 test_peer!(Peer);
 test_peer!(BatchPeer);
 
-/// A peer of its own on 127.0.0.1, on a port no other socket has or can get.
+/// A peer on a loopback host of its own, on a port no other socket has or can get.
 ///
 /// Without `exclusive` the kernel may give one port to two peers that ask for any (H73).
 pub fn any_local_config() -> PeerConfig {
-    PeerConfig::new().ha(("127.0.0.1", 0)).exclusive(true)
+    PeerConfig::new().ha((own_host(), 0)).exclusive(true)
 }
 
 /// As [`any_local_config`], on every interface.
@@ -108,20 +110,7 @@ pub fn any_local<T: Transport>() -> T {
     opened(any_local_config())
 }
 
-/// A loopback host of this call alone, so that peers that share ports on it share them with nobody else.
-#[cfg(target_os = "linux")]
-pub fn own_host() -> String {
-    use std::sync::atomic::{AtomicU32, Ordering};
-
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let n = NEXT.fetch_add(1, Ordering::Relaxed);
-    let [_, _, high, low] = std::process::id().to_be_bytes();
-    // 127.0.… and 127.255.… are left to others; no test binary asks for more than 199.
-    format!("127.{}.{}.{}", 1 + high % 254, low, 1 + n % 199)
-}
-
 /// Settings that share ports, as hio's do, on a host of their own.
-#[cfg(target_os = "linux")]
 pub fn own_host_config() -> PeerConfig {
     PeerConfig::new().ha((own_host(), 0))
 }
