@@ -97,6 +97,12 @@ impl Recvmmsg {
 
     /// Takes all there is.
     pub fn drain(&mut self, tally: &mut Tally) {
+        self.drain_with(|data, source, truncated| tally.add(data, source, truncated));
+    }
+
+    /// Takes all there is: bytes, source as a number, whether it was cut.
+    #[inline]
+    pub fn drain_with(&mut self, mut each: impl FnMut(&[u8], u64, bool)) {
         loop {
             let control_bytes = if self.controls.is_empty() { 0 } else { CONTROL_BYTES };
             for header in &mut self.headers {
@@ -119,7 +125,7 @@ impl Recvmmsg {
                 let header = &self.headers[i];
                 let start = i * self.slot_bytes;
                 let data = &self.bytes[start..start + header.msg_len as usize];
-                tally.add(data, address(&self.names[i]), header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0);
+                each(data, address(&self.names[i]), header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0);
             }
         }
     }

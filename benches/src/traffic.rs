@@ -137,6 +137,26 @@ pub fn fill_queue(sender: &UdpSocket, dst: SocketAddr, payload: &[u8], count: us
     }
 }
 
+/// Makes the kernel cut what `sender` sends into datagrams of `len` bytes (UDP_SEGMENT).
+///
+/// # Panics
+///
+/// If the kernel cannot.
+pub fn set_segment_len(sender: &UdpSocket, len: usize) {
+    let len = len as libc::c_int;
+    // SAFETY: the option value is one c_int on this stack frame, with its true size beside it.
+    let result = unsafe {
+        libc::setsockopt(
+            sender.as_raw_fd(),
+            libc::SOL_UDP,
+            libc::UDP_SEGMENT,
+            (&raw const len).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    assert_eq!(result, 0, "UDP_SEGMENT");
+}
+
 /// Whether a call gave "nothing there".
 pub fn is_empty<T>(result: &io::Result<T>) -> bool {
     matches!(result, Err(error) if error.kind() == io::ErrorKind::WouldBlock)

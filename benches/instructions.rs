@@ -1,0 +1,289 @@
+//! User-space instructions per datagram, counted by callgrind: the same at every run, however busy
+//! the machine is, so this is the figure that continuous integration holds on to.
+//!
+//! `cargo bench --bench instructions` prints them; with `-- --gate` it fails when a path has grown by
+//! more than its tolerance over what is written down in `PATHS`. The kernel's work is not counted.
+
+use std::env;
+use std::fs;
+use std::hint::black_box;
+use std::net::UdpSocket;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use hio_udp::{BatchPeer, MAX_GRAM_SIZE, PeerConfig, Transport};
+use hio_udp_benches::rivals::{Recvmmsg, Sendmmsg};
+use hio_udp_benches::traffic;
+
+/// Datagrams in the queue: as many as a socket of any system's default buffer holds, a whole number
+/// of batches.
+const COUNT: usize = 256;
+/// Times the queue is filled and emptied.
+const TIMES: usize = 16;
+/// Slots of every ring.
+const SLOTS: usize = 64;
+/// Bytes of each datagram; no instruction depends on it.
+const SIZE: usize = 32;
+
+/// How far in per cent a path may grow over its record before the gate fails.
+const TOLERANCE_PERCENT: f64 = 3.0;
+
+/// A path through the library, and what is known of it.
+struct Counted {
+    name: &'static str,
+    what: &'static str,
+    /// Goal G4, where this path has one.
+    goal: Option<f64>,
+    /// Instructions per datagram when it was last changed on purpose; the bare loops are not held to any.
+    record: Option<f64>,
+    /// Runs the path; the work to count goes into `measured`.
+    run: fn(),
+}
+
+const PATHS: [Counted; 7] = [
+    Counted { name: "bare", what: "bare recvmmsg loop, addresses read", goal: None, record: None, run: bare_recvmmsg },
+    Counted { name: "fill", what: "fill and iterate", goal: Some(28.0), record: Some(118.0), run: fill },
+    Counted {
+        name: "fill_meta",
+        what: "the same with receive time and drop counter read",
+        goal: Some(55.0),
+        record: Some(240.0),
+        run: fill_meta,
+    },
+    Counted { name: "receive", what: "receive one by one", goal: Some(45.0), record: Some(130.0), run: receive },
+    Counted {
+        name: "coalesced",
+        what: "a segment of a coalesced slot",
+        goal: Some(10.0),
+        record: Some(60.0),
+        run: coalesced,
+    },
+    Counted { name: "bare_send", what: "bare sendmmsg, headers ready", goal: None, record: None, run: bare_sendmmsg },
+    Counted {
+        name: "send_batch",
+        what: "send_batch to many destinations",
+        goal: None,
+        record: Some(60.0),
+        run: send_batch,
+    },
+];
+
+/// What callgrind counts, and nothing else.
+#[inline(never)]
+fn measured(work: &mut dyn FnMut()) {
+    work();
+}
+
+/// Fills a queue and lets `drain` empty it, again and again; `drain` says how many it saw.
+fn drained(at: std::net::SocketAddr, sender: &UdpSocket, mut drain: impl FnMut() -> usize) {
+    let payload = traffic::payload(SIZE);
+    for _ in 0..TIMES {
+        traffic::fill_queue(sender, at, &payload, COUNT);
+        let mut seen = 0;
+        measured(&mut || seen = drain());
+        assert_eq!(seen, COUNT);
+    }
+}
+
+/// The least a user does with a datagram: its address, its length, whether it was cut.
+#[derive(Default)]
+struct Seen {
+    grams: usize,
+    sum: u64,
+}
+
+impl Seen {
+    #[inline(always)]
+    fn add(&mut self, len: usize, source: u64, truncated: bool) {
+        self.grams += 1;
+        self.sum += len as u64 + source + u64::from(truncated);
+    }
+
+    fn count(self) -> usize {
+        black_box(self.sum);
+        self.grams
+    }
+}
+
+fn peer(config: PeerConfig) -> BatchPeer {
+    BatchPeer::new(config.port(0).exclusive(true).bc(SLOTS).gram_size(MAX_GRAM_SIZE).reopen(true))
+        .expect("a free port on 127.0.0.1")
+}
+
+fn bare_recvmmsg() {
+    let mut bare = Recvmmsg::new(traffic::socket(0), SLOTS, MAX_GRAM_SIZE);
+    let at = bare.socket().local_addr().unwrap();
+    drained(at, &traffic::socket(0), || {
+        let mut seen = Seen::default();
+        bare.drain_with(|data, source, truncated| seen.add(data.len(), source, truncated));
+        seen.count()
+    });
+}
+
+fn fill() {
+    let mut peer = peer(PeerConfig::new());
+    drained(peer.ha(), &traffic::socket(0), || {
+        let mut seen = Seen::default();
+        loop {
+            let grams = peer.fill().expect("the peer is open");
+            if grams.is_empty() {
+                return seen.count();
+            }
+            for gram in grams {
+                seen.add(gram.data.len(), traffic::address(gram.src), gram.truncated);
+            }
+        }
+    });
+}
+
+fn fill_meta() {
+    let mut peer = peer(PeerConfig::new().rx_time(true));
+    drained(peer.ha(), &traffic::socket(0), || {
+        let mut seen = Seen::default();
+        loop {
+            let grams = peer.fill().expect("the peer is open");
+            if grams.is_empty() {
+                return seen.count();
+            }
+            for gram in grams {
+                let meta = gram.meta();
+                let drops = u64::from(meta.kernel_drops.unwrap_or(0));
+                seen.add(gram.data.len(), traffic::address(gram.src) + drops, gram.truncated);
+                black_box(meta.rx_time);
+            }
+        }
+    });
+}
+
+fn receive() {
+    let mut peer = peer(PeerConfig::new());
+    drained(peer.ha(), &traffic::socket(0), || {
+        let mut seen = Seen::default();
+        while let (data, Some(src)) = peer.receive().expect("the peer is open") {
+            seen.add(data.len(), traffic::address(src), false);
+        }
+        seen.count()
+    });
+}
+
+fn coalesced() {
+    let mut peer = peer(PeerConfig::new().coalesce(true));
+    let at = peer.ha();
+    let sender = traffic::socket(0);
+    traffic::set_segment_len(&sender, SIZE);
+    let run = traffic::payload(SIZE * SLOTS);
+    for _ in 0..TIMES {
+        traffic::fill_queue(&sender, at, &run, COUNT / SLOTS);
+        let mut seen = Seen::default();
+        measured(&mut || {
+            loop {
+                let grams = peer.fill().expect("the peer is open");
+                if grams.is_empty() {
+                    return;
+                }
+                for gram in grams {
+                    seen.add(gram.data.len(), traffic::address(gram.src), gram.truncated);
+                }
+            }
+        });
+        assert_eq!(seen.count(), COUNT);
+    }
+}
+
+/// One receiver for each datagram of a batch.
+fn receivers() -> Vec<UdpSocket> {
+    (0..SLOTS).map(|_| traffic::socket(0)).collect()
+}
+
+fn read_empty(receivers: &[UdpSocket]) {
+    for receiver in receivers {
+        while receiver.recv(&mut [0; SIZE]).is_ok() {}
+    }
+}
+
+fn bare_sendmmsg() {
+    let receivers = receivers();
+    let to = receivers.iter().map(|receiver| receiver.local_addr().unwrap());
+    let mut bare = Sendmmsg::new(traffic::socket(0), &traffic::payload(SIZE), to.cycle().take(COUNT));
+    for _ in 0..TIMES {
+        measured(&mut || assert_eq!(bare.send(SLOTS), COUNT));
+        read_empty(&receivers);
+    }
+}
+
+fn send_batch() {
+    let (receivers, mut peer, payload) = (receivers(), peer(PeerConfig::new()), traffic::payload(SIZE));
+    let to: Vec<_> = receivers.iter().map(|receiver| receiver.local_addr().unwrap()).cycle().take(COUNT).collect();
+    for _ in 0..TIMES {
+        measured(&mut || assert_eq!(peer.send_batch(to.iter().map(|to| (&payload, *to))).sent, COUNT));
+        read_empty(&receivers);
+    }
+}
+
+/// Runs this program again under callgrind, for one path; gives instructions per datagram.
+fn count(name: &str) -> Result<f64, String> {
+    let this = env::current_exe().map_err(|error| error.to_string())?;
+    let output = Command::new("valgrind")
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null", "--toggle-collect=*instructions*measured*"])
+        .arg(this)
+        .args(["--path", name])
+        .output()
+        .map_err(|error| format!("valgrind: {error}"))?;
+    let report = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() {
+        return Err(format!("{name} under valgrind: {}\n{report}", output.status));
+    }
+    let collected = report.lines().find_map(|line| line.split_once("Collected : ")?.1.trim().parse::<f64>().ok());
+    collected.map(|total| total / (COUNT * TIMES) as f64).ok_or_else(|| format!("{name}: no count in\n{report}"))
+}
+
+/// Where the last bench finds the figures of all.
+fn save(figures: &[(&str, f64)]) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/hio-bench");
+    let lines: String = figures.iter().map(|(name, figure)| format!("{name}\t{figure:.1}\n")).collect();
+    let saved = fs::create_dir_all(&folder).and_then(|()| fs::write(folder.join("instructions.tsv"), lines));
+    if let Err(error) = saved {
+        eprintln!("{}: {error}", folder.display());
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().collect();
+    if let Some(at) = arguments.iter().position(|argument| argument == "--path") {
+        let path = PATHS.iter().find(|path| Some(path.name) == arguments.get(at + 1).map(String::as_str));
+        (path.expect("a path of this bench").run)();
+        return ExitCode::SUCCESS;
+    }
+    let is_gate = arguments.iter().any(|argument| argument == "--gate");
+    println!("user-space instructions per datagram (callgrind), {} bytes, {SLOTS} slots", SIZE);
+    println!("  {:<50} {:>8} {:>8} {:>8} {:>8}", "", "counted", "record", "change", "goal");
+    let (mut figures, mut has_failed) = (Vec::new(), false);
+    for path in &PATHS {
+        let counted = match count(path.name) {
+            Ok(counted) => counted,
+            Err(error) => {
+                eprintln!("not counted: {error}");
+                return if is_gate { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+            }
+        };
+        figures.push((path.name, counted));
+        let change = path.record.map(|record| (counted / record - 1.0) * 100.0);
+        let grew = change.is_some_and(|change| change > TOLERANCE_PERCENT);
+        has_failed |= grew;
+        let or_dash = |figure: Option<f64>, unit: &str| figure.map_or("–".to_owned(), |f| format!("{f:.1}{unit}"));
+        println!(
+            "  {:<50} {counted:>8.1} {:>8} {:>8} {:>8}{}",
+            path.what,
+            or_dash(path.record, ""),
+            or_dash(change, "%"),
+            or_dash(path.goal, ""),
+            if grew { "  GREW" } else { "" },
+        );
+    }
+    save(&figures);
+    if is_gate && has_failed {
+        eprintln!("a path grew by more than {TOLERANCE_PERCENT}% over its record in benches/instructions.rs");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
