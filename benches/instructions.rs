@@ -42,20 +42,20 @@ struct Counted {
 
 const PATHS: [Counted; 7] = [
     Counted { name: "bare", what: "bare recvmmsg loop, addresses read", goal: None, record: None, run: bare_recvmmsg },
-    Counted { name: "fill", what: "fill and iterate", goal: Some(28.0), record: Some(118.0), run: fill },
+    Counted { name: "fill", what: "fill and iterate", goal: Some(28.0), record: Some(35.2), run: fill },
     Counted {
         name: "fill_meta",
         what: "the same with receive time and drop counter read",
         goal: Some(55.0),
-        record: Some(240.0),
+        record: Some(193.4),
         run: fill_meta,
     },
-    Counted { name: "receive", what: "receive one by one", goal: Some(45.0), record: Some(130.0), run: receive },
+    Counted { name: "receive", what: "receive one by one", goal: Some(45.0), record: Some(79.8), run: receive },
     Counted {
         name: "coalesced",
         what: "a segment of a coalesced slot",
         goal: Some(10.0),
-        record: Some(60.0),
+        record: Some(52.4),
         run: coalesced,
     },
     Counted { name: "bare_send", what: "bare sendmmsg, headers ready", goal: None, record: None, run: bare_sendmmsg },
@@ -63,7 +63,7 @@ const PATHS: [Counted; 7] = [
         name: "send_batch",
         what: "send_batch to many destinations",
         goal: None,
-        record: Some(60.0),
+        record: Some(76.9),
         run: send_batch,
     },
 ];

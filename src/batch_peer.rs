@@ -107,6 +107,7 @@ impl Transport for BatchPeer {
         true
     }
 
+    #[inline]
     fn receive(&mut self) -> io::Result<(&[u8], Option<SocketAddr>)> {
         receive(&self.endpoint, &mut self.ring)
     }
@@ -330,6 +331,7 @@ impl BatchReceiver<'_> {
     /// # Errors
     ///
     /// As [`Transport::receive`].
+    #[inline]
     pub fn receive(&mut self) -> io::Result<(&[u8], Option<SocketAddr>)> {
         receive(self.endpoint, self.ring)
     }
@@ -385,8 +387,11 @@ impl BatchSender<'_> {
 }
 
 /// The next gram of the ring, refilled when it is empty.
+#[inline]
 fn receive<'r>(endpoint: &Endpoint, ring: &'r mut RecvRing) -> io::Result<(&'r [u8], Option<SocketAddr>)> {
-    endpoint.fill(ring)?;
+    if ring.is_empty() {
+        endpoint.fill(ring)?;
+    }
     let Some(gram) = ring.pop() else { return Ok((&[], None)) };
     endpoint.log_received(std::iter::once(gram));
     Ok((gram.data, Some(gram.src)))

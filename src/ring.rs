@@ -5,11 +5,11 @@ use std::fmt;
 use std::io::{self, ErrorKind};
 use std::iter::FusedIterator;
 use std::marker::PhantomData;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use crate::gram::{Gram, MAX_DATAGRAM_SIZE};
 use crate::segment;
-use crate::sys::{self, Received, RecvSlots};
+use crate::sys::{self, Batch, Family, PlainSlot, Received, RecvSlots};
 
 /// Most memory in bytes one ring may take: 4 GiB, a guard against a mistyped `bc`.
 const RING_BYTES_MAX: u64 = 4 << 30;
@@ -101,6 +101,7 @@ impl RecvRing {
     }
 
     /// Whether every gram has been handed out.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.cursor.left == 0
     }
@@ -112,7 +113,7 @@ impl RecvRing {
 
     /// The grams not yet handed out, without taking them: calling it again gives the same ones.
     pub fn grams(&self) -> Grams<'_> {
-        Grams { slots: &self.slots, filled: self.filled, cursor: self.cursor }
+        Grams::new(self.slots.batch(self.filled), self.cursor)
     }
 
     /// Forgets every gram not yet handed out.
@@ -132,15 +133,20 @@ impl RecvRing {
     }
 
     fn count_pieces(&self) -> usize {
-        let deliverable = (0..self.filled).map(|i| self.slots.slot(i)).filter(|slot| slot.src.is_some());
+        let batch = self.slots.batch(self.filled);
+        let deliverable = (0..self.filled).map(|i| batch.slot(i)).filter(|slot| slot.src.is_some());
         deliverable.map(|slot| segment::count(slot.data.len(), slot.segment_len)).sum()
     }
 
     /// Hands out the next gram.
+    #[inline]
     pub(crate) fn pop(&mut self) -> Option<Gram<'_>> {
-        let mut grams = Grams { slots: &self.slots, filled: self.filled, cursor: self.cursor };
+        if self.cursor.left == 0 {
+            return None;
+        }
+        let mut grams = Grams::new(self.slots.batch(self.filled), self.cursor);
         let gram = grams.next();
-        self.cursor = grams.cursor;
+        self.cursor = Cursor { left: self.cursor.left - 1, ..grams.cursor };
         self.taken = None;
         gram
     }
@@ -150,7 +156,7 @@ impl RecvRing {
         let handed_out = Cursor { slot: self.filled, ..Cursor::default() };
         let cursor = std::mem::replace(&mut self.cursor, handed_out);
         self.taken = Some(cursor);
-        Grams { slots: &self.slots, filled: self.filled, cursor }
+        Grams::new(self.slots.batch(self.filled), cursor)
     }
 
     /// Takes back the last `take`, if nothing has happened since: its grams go with the ring.
@@ -178,15 +184,40 @@ impl fmt::Debug for RecvRing {
 /// sorted. `len` is exact.
 #[derive(Clone)]
 pub struct Grams<'a> {
-    slots: &'a RecvSlots,
-    filled: usize,
+    batch: Batch<'a>,
+    /// In a plain batch `slot` says it all, and `left` is not kept up.
     cursor: Cursor,
+    /// The coalesced slot that `cursor` stands in.
+    run: Run<'a>,
 }
 
-impl Grams<'_> {
+/// What is left of a coalesced slot, so that it need not be looked up again for each of its grams.
+#[derive(Clone, Copy)]
+struct Run<'a> {
+    rest: &'a [u8],
+    segment_len: usize,
+    src: SocketAddr,
+    control: &'a [u8],
+}
+
+const NO_RUN: Run<'static> =
+    Run { rest: &[], segment_len: 0, src: SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0)), control: &[] };
+
+impl<'a> Grams<'a> {
+    #[inline]
+    fn new(batch: Batch<'a>, cursor: Cursor) -> Self {
+        Self { batch, cursor, run: NO_RUN }
+    }
+
     /// Whether no gram is left.
+    #[inline]
     pub fn is_empty(&self) -> bool {
-        self.cursor.left == 0
+        self.left() == 0
+    }
+
+    #[inline]
+    fn left(&self) -> usize {
+        if self.batch.plain().is_some() { self.batch.len() - self.cursor.slot } else { self.cursor.left }
     }
 }
 
@@ -195,37 +226,68 @@ impl<'a> Iterator for Grams<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<Gram<'a>> {
-        while self.cursor.slot < self.filled {
-            let slot = self.slots.slot(self.cursor.slot);
-            let Some(src) = slot.src else {
-                self.cursor.slot += 1; // counted as undecodable when it was received
-                continue;
-            };
-            let (data, next) = segment::piece(slot.data, slot.segment_len, self.cursor.offset);
-            // Only the last piece of a slot can have been cut; what is missing there is its own.
-            let missing = if next.is_none() { slot.original_len - slot.data.len() } else { 0 };
-            match next {
-                Some(offset) => self.cursor.offset = offset,
-                None => {
-                    self.cursor.slot += 1;
-                    self.cursor.offset = 0;
-                }
+        let Some(family) = self.batch.plain() else {
+            let Run { rest, segment_len, src, control } = self.run;
+            if rest.len() > segment_len {
+                // Not the last of its slot: whole, and as long as all of them.
+                let (data, rest) = rest.split_at(segment_len);
+                self.run.rest = rest;
+                self.cursor.offset += segment_len;
+                self.cursor.left -= 1;
+                return Some(Gram { data, src, truncated: false, original_len: segment_len, control });
             }
-            self.cursor.left = self.cursor.left.saturating_sub(1);
-            return Some(Gram {
-                data,
-                src,
-                truncated: missing > 0,
-                original_len: data.len() + missing,
-                control: slot.control,
-            });
+            // By value, so that the caller's loop can keep all of this in registers.
+            let (gram, cursor, run) = next_of_any(self.batch, self.cursor);
+            (self.cursor, self.run) = (cursor, run);
+            return gram;
+        };
+        let i = self.cursor.slot;
+        if i >= self.batch.len() {
+            return None;
         }
-        None
+        self.cursor.slot = i + 1;
+        // Each family by itself: the caller's loop then knows which address it gets.
+        let PlainSlot { data, src, control } = match family {
+            Family::V4 => self.batch.plain_slot(i, Family::V4),
+            Family::V6 => self.batch.plain_slot(i, Family::V6),
+        };
+        Some(Gram { data, src, truncated: false, original_len: data.len(), control })
     }
 
+    #[inline]
     fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.cursor.left, Some(self.cursor.left))
+        (self.left(), Some(self.left()))
     }
+}
+
+/// The next gram where slots may be cut, coalesced or not deliverable; where the one after it
+/// starts, and what it has around it there.
+fn next_of_any(batch: Batch<'_>, mut cursor: Cursor) -> (Option<Gram<'_>>, Cursor, Run<'_>) {
+    while cursor.slot < batch.len() {
+        let slot = batch.slot(cursor.slot);
+        let Some(src) = slot.src else {
+            cursor.slot += 1; // counted as undecodable when it was received
+            continue;
+        };
+        let (data, next) = segment::piece(slot.data, slot.segment_len, cursor.offset);
+        // Only the last piece of a slot can have been cut; what is missing there is its own.
+        let missing = if next.is_none() { slot.original_len - slot.data.len() } else { 0 };
+        let run = match next {
+            Some(offset) => {
+                cursor.offset = offset;
+                Run { rest: &slot.data[offset..], segment_len: slot.segment_len, src, control: slot.control }
+            }
+            None => {
+                cursor.slot += 1;
+                cursor.offset = 0;
+                NO_RUN
+            }
+        };
+        cursor.left = cursor.left.saturating_sub(1);
+        let (truncated, original_len) = (missing > 0, data.len() + missing);
+        return (Some(Gram { data, src, truncated, original_len, control: slot.control }), cursor, run);
+    }
+    (None, cursor, NO_RUN)
 }
 
 impl ExactSizeIterator for Grams<'_> {}

@@ -37,19 +37,30 @@ pub(super) fn decode(storage: &sockaddr_storage, len: socklen_t) -> Option<Socke
     if !is_decodable(storage, len) {
         return None;
     }
-    let address = ptr::from_ref(storage);
-    if i32::from(storage.ss_family) == AF_INET {
-        // SAFETY: sockaddr_storage is at least as large and as aligned as sockaddr_in (asserted
-        // above), all its bytes are initialised, and sockaddr_in is made of integers only.
-        let v4 = unsafe { &*address.cast::<sockaddr_in>() };
-        let ip = Ipv4Addr::from(v4.sin_addr.s_addr.to_ne_bytes());
-        Some(SocketAddr::V4(SocketAddrV4::new(ip, u16::from_be(v4.sin_port))))
+    Some(if i32::from(storage.ss_family) == AF_INET {
+        SocketAddr::V4(read_v4(storage))
     } else {
-        // SAFETY: as above, for sockaddr_in6.
-        let v6 = unsafe { &*address.cast::<sockaddr_in6>() };
-        let ip = Ipv6Addr::from(v6.sin6_addr.s6_addr);
-        Some(SocketAddr::V6(SocketAddrV6::new(ip, u16::from_be(v6.sin6_port), v6.sin6_flowinfo, v6.sin6_scope_id)))
-    }
+        SocketAddr::V6(read_v6(storage))
+    })
+}
+
+/// Reads the storage as an IPv4 address, whatever it holds.
+#[inline(always)]
+pub(super) fn read_v4(storage: &sockaddr_storage) -> SocketAddrV4 {
+    // SAFETY: sockaddr_storage is at least as large and as aligned as sockaddr_in (asserted above),
+    // all its bytes are initialised, and sockaddr_in is made of integers only.
+    let v4 = unsafe { &*ptr::from_ref(storage).cast::<sockaddr_in>() };
+    let ip = Ipv4Addr::from(v4.sin_addr.s_addr.to_ne_bytes());
+    SocketAddrV4::new(ip, u16::from_be(v4.sin_port))
+}
+
+/// Reads the storage as an IPv6 address, whatever it holds.
+#[inline(always)]
+pub(super) fn read_v6(storage: &sockaddr_storage) -> SocketAddrV6 {
+    // SAFETY: as in `read_v4`, for sockaddr_in6.
+    let v6 = unsafe { &*ptr::from_ref(storage).cast::<sockaddr_in6>() };
+    let ip = Ipv6Addr::from(v6.sin6_addr.s6_addr);
+    SocketAddrV6::new(ip, u16::from_be(v6.sin6_port), v6.sin6_flowinfo, v6.sin6_scope_id)
 }
 
 /// Writes `address` into `storage` and gives the length the kernel wants with it.

@@ -29,9 +29,9 @@ use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::ptr;
 
-use libc::{c_int, c_uint, cmsghdr, iovec, mmsghdr, sockaddr_storage, socklen_t};
+use libc::{c_int, c_uint, cmsghdr, iovec, mmsghdr, sockaddr_in, sockaddr_in6, sockaddr_storage, socklen_t};
 
-use super::{Call, Received, Slot, addr, cmsg, fault, touched};
+use super::{Call, Family, PlainSlot, Received, Slot, addr, cmsg, fault, touched};
 
 pub(crate) const BACKEND: &str = "mmsg";
 pub(crate) const COALESCES: bool = true;
@@ -50,6 +50,11 @@ const LINE_BYTES: usize = 64;
 struct ControlSpace([u8; cmsg::CONTROL_BYTES]);
 
 const _: () = assert!(align_of::<ControlSpace>() >= align_of::<cmsghdr>());
+
+/// Length of an IPv4 address as the kernel gives it.
+const V4_BYTES: usize = size_of::<sockaddr_in>();
+/// Length of an IPv6 address as the kernel gives it.
+const V6_BYTES: usize = size_of::<sockaddr_in6>();
 
 fn empty_header() -> mmsghdr {
     // SAFETY: mmsghdr holds integers and raw pointers only (recvmmsg(2)); zeroes and nulls are valid.
@@ -74,6 +79,8 @@ pub(crate) struct RecvSlots {
     used: usize,
     /// Whether a slot may hold several datagrams, whose size its control messages tell.
     coalesced: bool,
+    /// What all senders of the last `recv` are, if every slot has one whole datagram from a known address.
+    plain: Option<Family>,
 }
 
 // SAFETY: the raw pointers inside the headers lead only into the heap memory of this very value's
@@ -110,7 +117,18 @@ impl RecvSlots {
             header.msg_hdr.msg_iovlen = 1;
         }
         // Every header counts as used, so that the first `prepare` sets all lengths.
-        Ok(Self { bytes, names, controls, _iovecs: iovecs, headers, slot_bytes, stride, used: slots, coalesced: false })
+        Ok(Self {
+            bytes,
+            names,
+            controls,
+            _iovecs: iovecs,
+            headers,
+            slot_bytes,
+            stride,
+            used: slots,
+            coalesced: false,
+            plain: None,
+        })
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -119,6 +137,24 @@ impl RecvSlots {
 
     pub(crate) fn slot_bytes(&self) -> usize {
         self.slot_bytes
+    }
+
+    /// The first `len` slots of the last batch.
+    ///
+    /// # Panics
+    ///
+    /// If `len` is more than the `slots` that `recv` reported.
+    #[inline]
+    pub(crate) fn batch(&self, len: usize) -> Batch<'_> {
+        assert!(len <= self.used);
+        // SAFETY: `used` is at most the length of `headers` (`new`, `recv`), and `len` at most `used`.
+        let headers = unsafe { self.headers.get_unchecked(..len) };
+        // SAFETY: as for `headers`; `names` was made with the same length and never changes it.
+        let names = unsafe { self.names.get_unchecked(..len) };
+        // SAFETY: as for `names`.
+        let controls = unsafe { self.controls.get_unchecked(..len) };
+        let Self { bytes, slot_bytes, stride, plain, .. } = self;
+        Batch { plain: *plain, headers, names, controls, bytes, slot_bytes: *slot_bytes, stride: *stride, slots: self }
     }
 
     pub(crate) fn set_coalesced(&mut self, coalesced: bool) {
@@ -168,9 +204,38 @@ impl RecvSlots {
         self.used = 0;
     }
 
-    /// Counts what the call brought: one pass over the headers it used.
-    fn tally(&self) -> Received {
+    /// Counts what the call brought, and finds out whether it is plain.
+    #[inline]
+    fn tally(&mut self) -> Received {
+        let (mut bytes, mut flags, mut any_len, mut all_lens) = (0, 0, 0, socklen_t::MAX);
+        for header in &self.headers[..self.used] {
+            bytes += header.msg_len as usize;
+            flags |= header.msg_hdr.msg_flags;
+            any_len |= header.msg_hdr.msg_namelen;
+            all_lens &= header.msg_hdr.msg_namelen;
+        }
+        // A UDP socket gives a whole sockaddr_in or a whole sockaddr_in6 (udp_recvmsg in net/ipv4/udp.c,
+        // udpv6_recvmsg in net/ipv6/udp.c), so where all lengths are one of these, all names are good.
+        let is_whole = !self.coalesced && flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) == 0 && any_len == all_lens;
+        self.plain = match any_len as usize {
+            V4_BYTES if is_whole => Some(Family::V4),
+            V6_BYTES if is_whole => Some(Family::V6),
+            _ => None,
+        };
         let mut received = Received { slots: self.used, calls: 1, ..Received::default() };
+        match self.plain {
+            None => self.tally_each(&mut received),
+            Some(_) => (received.deliverable, received.bytes) = (self.used, bytes),
+        }
+        // The counter only grows and every datagram carries it, so the newest says it all.
+        if self.used > 0 {
+            received.kernel_drops = cmsg::kernel_drops(self.control(self.used - 1));
+        }
+        received
+    }
+
+    #[cold]
+    fn tally_each(&self, received: &mut Received) {
         for (header, name) in self.headers[..self.used].iter().zip(&self.names) {
             let hdr = &header.msg_hdr;
             let len = header.msg_len as usize;
@@ -183,11 +248,6 @@ impl RecvSlots {
             received.truncated += usize::from(len > self.slot_bytes);
             received.deliverable += 1;
         }
-        // The counter only grows and every datagram carries it, so the newest says it all.
-        if self.used > 0 {
-            received.kernel_drops = cmsg::parse(self.control(self.used - 1)).kernel_drops;
-        }
-        received
     }
 
     /// A coalesced slot whose control data was cut cannot be taken apart again.
@@ -223,6 +283,67 @@ impl RecvSlots {
             addr::decode(&self.names[i], header.msg_hdr.msg_namelen)
         };
         Slot { data, original_len, src, segment_len, control }
+    }
+}
+
+/// The last batch of a [`RecvSlots`], for reading: small enough for a loop to keep in registers.
+#[derive(Clone, Copy)]
+pub(crate) struct Batch<'a> {
+    plain: Option<Family>,
+    /// These three have one length: that of the batch.
+    headers: &'a [mmsghdr],
+    names: &'a [sockaddr_storage],
+    controls: &'a [ControlSpace],
+    bytes: &'a [u8],
+    slot_bytes: usize,
+    stride: usize,
+    slots: &'a RecvSlots,
+}
+
+impl<'a> Batch<'a> {
+    /// Number of slots.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.headers.len()
+    }
+
+    /// The family all senders have, if every slot holds one whole datagram; then `plain_slot` may be asked.
+    #[inline(always)]
+    pub(crate) fn plain(&self) -> Option<Family> {
+        self.plain
+    }
+
+    /// Slot `i`.
+    ///
+    /// # Panics
+    ///
+    /// If `i` is not below `len`.
+    pub(crate) fn slot(&self, i: usize) -> Slot<'a> {
+        self.slots.slot(i)
+    }
+
+    /// Slot `i` of a plain batch, whose senders are of this family.
+    ///
+    /// # Panics
+    ///
+    /// If `i` is not below `len`.
+    #[inline(always)]
+    pub(crate) fn plain_slot(&self, i: usize, family: Family) -> PlainSlot<'a> {
+        let header = &self.headers[i];
+        // SAFETY: `batch` cut `names` to the length of `headers`, and `i` is below that.
+        let name = unsafe { self.names.get_unchecked(i) };
+        // SAFETY: as for `names`.
+        let control = unsafe { self.controls.get_unchecked(i) };
+        let (start, len) = (i * self.stride, (header.msg_len as usize).min(self.slot_bytes));
+        // SAFETY: `bytes` has one stride for each header (`new`), and len <= slot_bytes <= stride.
+        let data = unsafe { self.bytes.get_unchecked(start..start + len) };
+        #[allow(clippy::unnecessary_cast, reason = "an u32 in musl")]
+        let control_len = (header.msg_hdr.msg_controllen as usize).min(cmsg::CONTROL_BYTES);
+        let src = match family {
+            Family::V4 => SocketAddr::V4(addr::read_v4(name)),
+            Family::V6 => SocketAddr::V6(addr::read_v6(name)),
+        };
+        PlainSlot { data, src, control: &control.0[..control_len] }
     }
 }
 

@@ -15,7 +15,9 @@
 //! | `RecvSlots::count()`, `slot_bytes()` | the shape it was made with |
 //! | `RecvSlots::set_coalesced(bool)` | whether the socket may put several datagrams of one size into one slot (GRO) |
 //! | `RecvSlots::recv(&mut self, socket) -> Received` | fill slots `0..received.slots`, never block, report the error that ended the batch beside what came before it |
-//! | `RecvSlots::slot(i) -> Slot` | read slot `i` of the last `recv`: bytes, true length, source, control data |
+//! | `RecvSlots::batch(len) -> Batch` | the first `len` slots of the last `recv`, for reading |
+//! | `Batch::len()`, `slot(i) -> Slot` | slot `i`: bytes, true length, source, control data |
+//! | `Batch::plain() -> Option<Family>`, `plain_slot(i, family) -> PlainSlot` | the same at less cost, where every slot holds one whole datagram, all from addresses of one family; a backend may always say `None` |
 //! | `SendBatch::new(capacity)` | headers for up to `capacity` datagrams a system call, allocated once |
 //! | `SendBatch::stage() -> Staged` | an empty batch that borrows every payload pushed into it until it is dropped |
 //! | `Staged::push`, `is_full`, `len`, `gram_len` | collect datagrams, at most `capacity` |
@@ -54,9 +56,9 @@ pub(crate) mod fault {
 }
 
 #[cfg(all(target_os = "linux", not(force_single)))]
-pub(crate) use mmsg::{BACKEND, COALESCES, RecvSlots, SendBatch, Staged};
+pub(crate) use mmsg::{BACKEND, Batch, COALESCES, RecvSlots, SendBatch, Staged};
 #[cfg(not(all(target_os = "linux", not(force_single))))]
-pub(crate) use single::{BACKEND, COALESCES, RecvSlots, SendBatch, Staged};
+pub(crate) use single::{BACKEND, Batch, COALESCES, RecvSlots, SendBatch, Staged};
 
 #[cfg(all(target_os = "linux", fuzzing))]
 pub(crate) use addr::decode_bytes as decode_address_bytes;
@@ -133,5 +135,24 @@ pub(crate) struct Slot<'a> {
     /// Size of the datagrams coalesced into this slot; 0 when it holds a single one.
     pub segment_len: usize,
     /// Control messages as the kernel wrote them; empty where the backend has none.
+    pub control: &'a [u8],
+}
+
+/// The kind of address a plain batch comes from.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[cfg_attr(any(force_single, not(target_os = "linux")), allow(dead_code))]
+pub(crate) enum Family {
+    V4,
+    V6,
+}
+
+/// One filled slot of a plain batch: a whole datagram, nothing cut off and nothing coalesced.
+#[derive(Clone, Copy)]
+pub(crate) struct PlainSlot<'a> {
+    /// The datagram.
+    pub data: &'a [u8],
+    /// The sender.
+    pub src: SocketAddr,
+    /// Control messages, as in [`Slot`].
     pub control: &'a [u8],
 }

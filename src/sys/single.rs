@@ -17,7 +17,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::ops::Range;
 
-use super::{Call, Received, Slot, fault, touched};
+use super::{Call, Family, PlainSlot, Received, Slot, fault, touched};
 
 pub(crate) const BACKEND: &str = "single";
 pub(crate) const COALESCES: bool = false;
@@ -92,17 +92,53 @@ impl RecvSlots {
         Ok(Filled { original_len, src })
     }
 
-    /// Slot `i` of the last `recv`.
+    /// The first `len` slots of the last batch.
     ///
     /// # Panics
     ///
-    /// If `i` is not below the `slots` it reported.
+    /// If `len` is more than the `slots` that `recv` reported.
     #[inline]
-    pub(crate) fn slot(&self, i: usize) -> Slot<'_> {
-        let Filled { original_len, src } = self.filled[..self.used][i];
+    pub(crate) fn batch(&self, len: usize) -> Batch<'_> {
+        Batch { filled: &self.filled[..self.used][..len], bytes: &self.bytes, slot_bytes: self.slot_bytes }
+    }
+}
+
+/// The last batch of a [`RecvSlots`], for reading.
+#[derive(Clone, Copy)]
+pub(crate) struct Batch<'a> {
+    filled: &'a [Filled],
+    bytes: &'a [u8],
+    slot_bytes: usize,
+}
+
+impl<'a> Batch<'a> {
+    /// Number of slots.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.filled.len()
+    }
+
+    /// Never plain: this backend has nothing to gain by it.
+    #[inline(always)]
+    pub(crate) fn plain(&self) -> Option<Family> {
+        None
+    }
+
+    /// Slot `i`.
+    ///
+    /// # Panics
+    ///
+    /// If `i` is not below `len`.
+    #[inline]
+    pub(crate) fn slot(&self, i: usize) -> Slot<'a> {
+        let Filled { original_len, src } = self.filled[i];
         let start = i * self.slot_bytes;
         let data = &self.bytes[start..start + original_len.min(self.slot_bytes)];
         Slot { data, original_len, src: Some(src), segment_len: 0, control: &[] }
+    }
+
+    pub(crate) fn plain_slot(&self, _i: usize, _family: Family) -> PlainSlot<'a> {
+        unreachable!("no batch is plain")
     }
 }
 
