@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::config::{DEFAULT_BC, PeerConfig};
 use crate::endpoint::Endpoint;
-use crate::receive::Pace;
+use crate::pace::Pace;
 use crate::ring::{Full, Grams, RecvRing, SendRing};
 use crate::send::{SendReport, Stopped};
 use crate::sys::SendBatch;
@@ -140,10 +140,12 @@ impl BatchPeer {
 
     /// Takes one batch, waiting at most `timeout` for something to come.
     ///
-    /// While data keeps coming, it lets each batch gather for a short time
+    /// It adapts to the rate. On a slow line it waits in `poll`, and each datagram is given as soon as
+    /// the kernel can. On a fast one it lets each batch gather in a short sleep
     /// ([`PeerConfig::gather`]) instead of being woken for every datagram, which costs both this
-    /// thread and the sender far more than the datagram itself. When the line is quiet it waits in
-    /// `poll`. A signal during the wait does no harm. No gram means that the time ran out.
+    /// thread and the sender far more than the datagram itself; the sleep is shorter where the
+    /// socket's buffer could not hold what comes meanwhile, and there is none where it could not
+    /// hold it at all. A signal during the wait does no harm. No gram means that the time ran out.
     ///
     /// # Errors
     ///

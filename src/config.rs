@@ -13,7 +13,7 @@ use crate::wire::WireLog;
 /// second-level cache (measured outside this repository: `docs/DESIGN.md`).
 pub const DEFAULT_BC: usize = 64;
 
-/// Pause for which [`fill_wait`](crate::BatchPeer::fill_wait) lets a batch gather, by default.
+/// Longest pause in which [`fill_wait`](crate::BatchPeer::fill_wait) lets a batch gather, by default.
 pub const DEFAULT_GATHER: Duration = Duration::from_micros(50);
 
 /// A host and a port: what [`PeerConfig::ha`] takes. A pair becomes one, and so does a [`SocketAddr`].
@@ -262,11 +262,12 @@ impl PeerConfig {
         self
     }
 
-    /// Sets how long [`fill_wait`](crate::BatchPeer::fill_wait) lets a batch gather while data keeps
-    /// coming; zero turns gathering off. By default [`DEFAULT_GATHER`].
+    /// Sets how long [`fill_wait`](crate::BatchPeer::fill_wait) lets a batch gather at most, while
+    /// data comes fast; zero turns gathering off. By default [`DEFAULT_GATHER`].
     ///
-    /// Longer saves processor time and adds as much latency; the socket's buffer must hold what
-    /// arrives meanwhile.
+    /// It gathers only at rates that bring four datagrams or more in this time, and only as long as
+    /// the socket's buffer surely holds what arrives. Longer saves processor time and adds as much
+    /// latency. The system may sleep some 60 µs longer than asked (timer slack, prctl(2)).
     pub fn gather(mut self, pause: Duration) -> Self {
         self.gather = pause;
         self

@@ -191,6 +191,11 @@ impl Endpoint {
         self.buf_reports.iter().flatten().find(|report| report.direction == direction).copied()
     }
 
+    /// Size in bytes of the open socket's receive buffer, as the kernel reported it.
+    pub(crate) fn recv_buffer_bytes(&self) -> usize {
+        self.buf_report(Direction::Receive).map_or(0, |report| report.actual_bytes)
+    }
+
     pub(crate) fn join_multicast(&mut self, group: IpAddr, on: Interface) -> io::Result<()> {
         self.multicast.join(self.socket.as_ref(), group, on)
     }

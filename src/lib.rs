@@ -71,6 +71,7 @@ mod fault_tests;
 pub mod fuzzing;
 mod gram;
 mod multicast;
+mod pace;
 pub mod pcapng;
 mod peer;
 mod peer_doer;

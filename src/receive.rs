@@ -4,39 +4,16 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use crate::buffers;
 use crate::endpoint::Endpoint;
 use crate::gram::{Gram, MAX_DATAGRAM_SIZE};
+use crate::pace::{Next, Pace};
 use crate::pcapng::Flow;
 use crate::policy::{self, INTERRUPTIONS_MAX, OnReceive};
 use crate::ring::{Grams, RecvRing};
 use crate::sys::socket::{self as sys_socket, Interest};
 use crate::sys::{Received, RecvSlots};
 use crate::wire::{Entry, WireLog};
-
-/// How `fill_wait` goes about its next call; see there.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Next {
-    /// The last batch was full: more is waiting, ask at once.
-    Ask,
-    /// The last batch emptied the queue on a busy line: let a new one gather.
-    Gather,
-    /// Nothing was there: wait until something is.
-    Poll,
-}
-
-/// The waiting state of one receiver.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Pace {
-    /// How long a batch may gather; zero turns gathering off.
-    gather: Duration,
-    next: Next,
-}
-
-impl Pace {
-    pub(crate) fn new(gather: Duration) -> Self {
-        Self { gather, next: Next::Poll }
-    }
-}
 
 impl Endpoint {
     /// Fills `ring` with one batch, unless it still holds grams; gives the number of grams in it.
@@ -118,23 +95,21 @@ impl Endpoint {
 
     /// Fills `ring` as [`fill`](Self::fill) does, waiting at most `timeout` for something to come.
     ///
-    /// While data keeps coming, a batch that did not fill the ring is followed by a short pause, in
-    /// which the next one gathers, instead of by a wait in `poll`, which would wake this thread for
-    /// a single datagram and make the sender pay for the wake-up.
+    /// How it waits is decided by `pace`: see `pace.rs`.
     pub(crate) fn fill_wait(&self, ring: &mut RecvRing, pace: &mut Pace, timeout: Duration) -> io::Result<usize> {
         if !ring.is_empty() {
             return Ok(ring.len());
         }
         if self.deferred.borrow().is_some() {
-            pace.next = Next::Ask; // the error is here already; the socket may never wake us for it
+            pace.hurry(); // the error is here already; the socket may never wake us for it
         }
         let start = Instant::now();
         let left = || timeout.saturating_sub(start.elapsed());
         let mut time_is_up = false;
         loop {
-            match pace.next {
+            match pace.next() {
                 Next::Ask => {}
-                Next::Gather => self.pause(pace.gather.min(timeout)),
+                Next::Gather(pause) => self.pause(pause.min(timeout)),
                 Next::Poll => {
                     self.wait(Interest::Readable, left())?;
                     // Whatever the wait said: a socket may be readable for ever and have nothing.
@@ -142,22 +117,26 @@ impl Endpoint {
                 }
             }
             let grams = self.fill(ring)?;
-            pace.next = match grams {
-                0 => Next::Poll,
-                _ if ring.is_full() || pace.gather.is_zero() => Next::Ask,
-                _ => Next::Gather,
-            };
+            if grams == 0 {
+                pace.on_nothing(Instant::now());
+            } else {
+                pace.on_batch(grams, ring.is_full(), self.held_of(ring), Instant::now());
+            }
             if grams > 0 || time_is_up {
                 return Ok(grams);
             }
         }
     }
 
+    /// How many datagrams the socket's buffer holds, of the size that `ring`'s last batch has.
+    fn held_of(&self, ring: &RecvRing) -> usize {
+        let len = ring.filled_bytes() / ring.len().max(1);
+        buffers::datagrams_held(self.recv_buffer_bytes(), len)
+    }
+
     fn pause(&self, time: Duration) {
-        if !time.is_zero() {
-            self.counters.on_wait_call();
-            std::thread::sleep(time);
-        }
+        self.counters.on_wait_call();
+        std::thread::sleep(time);
     }
 
     /// Waits for `interest`, at most `timeout`; `false` if it did not come, or a signal did.

@@ -57,6 +57,8 @@ pub struct RecvRing {
     pub(crate) slots: RecvSlots,
     /// Slots `0..filled` hold the last batch.
     filled: usize,
+    /// Payload bytes of the last batch.
+    filled_bytes: usize,
     /// The first gram not yet handed out.
     cursor: Cursor,
     /// Where `cursor` stood before the last `take`, until something else is received or handed out.
@@ -79,6 +81,7 @@ impl RecvRing {
         Ok(Self {
             slots: RecvSlots::new(bc, gram_size)?,
             filled: 0,
+            filled_bytes: 0,
             cursor: Cursor::default(),
             taken: None,
             _not_sync: PhantomData,
@@ -111,6 +114,11 @@ impl RecvRing {
         self.filled == self.bc()
     }
 
+    /// Payload bytes of the last batch.
+    pub(crate) fn filled_bytes(&self) -> usize {
+        self.filled_bytes
+    }
+
     /// The grams not yet handed out, without taking them: calling it again gives the same ones.
     pub fn grams(&self) -> Grams<'_> {
         Grams::new(self.slots.batch(self.filled), self.cursor)
@@ -126,6 +134,7 @@ impl RecvRing {
     /// Takes note of what a receive call stored in the slots; gives the number of grams.
     pub(crate) fn on_received(&mut self, received: &Received, coalesced: bool) -> usize {
         self.filled = received.slots;
+        self.filled_bytes = received.bytes;
         let left = if coalesced { self.count_pieces() } else { received.deliverable };
         self.cursor = Cursor { left, ..Cursor::default() };
         self.taken = None;
