@@ -47,7 +47,7 @@ const PATHS: [Counted; 7] = [
         name: "fill_meta",
         what: "the same with receive time and drop counter read",
         goal: Some(55.0),
-        record: Some(193.4),
+        record: Some(154.9),
         run: fill_meta,
     },
     Counted { name: "receive", what: "receive one by one", goal: Some(45.0), record: Some(79.8), run: receive },

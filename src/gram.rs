@@ -104,6 +104,7 @@ pub struct Meta {
 
 impl Meta {
     #[cfg(target_os = "linux")]
+    #[inline(always)]
     fn read(control: &[u8]) -> Self {
         let control = crate::sys::cmsg::parse(control);
         Self {

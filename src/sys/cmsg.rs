@@ -53,7 +53,9 @@ pub(crate) struct Control {
 }
 
 /// Reads every control message in `bytes`. Unknown, short and damaged ones are passed over.
-#[inline]
+///
+/// Always inlined: most callers look at one or two of the fields, and then pay for these alone.
+#[inline(always)]
 pub(crate) fn parse(bytes: &[u8]) -> Control {
     let mut control = Control::default();
     let mut rest = bytes;
@@ -71,7 +73,7 @@ pub(crate) fn kernel_drops(bytes: &[u8]) -> Option<u32> {
 }
 
 /// Splits the first message off: its header, its payload, and what follows it.
-#[inline]
+#[inline(always)]
 fn split_first(bytes: &[u8]) -> Option<(cmsghdr, &[u8], &[u8])> {
     if bytes.len() < size_of::<cmsghdr>() {
         return None;
@@ -89,7 +91,7 @@ fn split_first(bytes: &[u8]) -> Option<(cmsghdr, &[u8], &[u8])> {
     Some((header, payload, next))
 }
 
-#[inline]
+#[inline(always)]
 fn read_one(control: &mut Control, level: c_int, kind: c_int, payload: &[u8]) {
     match (level, kind) {
         (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) => control.rx_time = read_timespec(payload).or(control.rx_time),
