@@ -140,7 +140,6 @@ pub(crate) struct Slot<'a> {
 
 /// The kind of address a plain batch comes from.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[cfg_attr(any(force_single, not(target_os = "linux")), allow(dead_code))]
 pub(crate) enum Family {
     V4,
     V6,

@@ -39,6 +39,8 @@ pub(crate) struct RecvSlots {
     /// Most bytes kept of a datagram.
     slot_bytes: usize,
     used: usize,
+    /// The family all senders of the last `recv` have, if nothing was cut.
+    plain: Option<Family>,
 }
 
 impl RecvSlots {
@@ -47,7 +49,8 @@ impl RecvSlots {
         let all_but_the_last = slots.saturating_sub(1).checked_mul(slot_bytes);
         let len = all_but_the_last.and_then(|len| len.checked_add(slot_bytes.max(LONGEST_BYTES)));
         // Filled with a byte that is not zero, so that every page is really touched now.
-        Ok(Self { bytes: touched(0xA5, len)?, filled: touched(nobody, Some(slots))?, slot_bytes, used: 0 })
+        let (bytes, filled) = (touched(0xA5, len)?, touched(nobody, Some(slots))?);
+        Ok(Self { bytes, filled, slot_bytes, used: 0, plain: None })
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -62,7 +65,7 @@ impl RecvSlots {
     pub(crate) fn set_coalesced(&mut self, _coalesced: bool) {}
 
     pub(crate) fn recv(&mut self, socket: &UdpSocket) -> Received {
-        let mut received = Received::default();
+        let (mut received, mut from_v4) = (Received::default(), 0);
         self.used = 0;
         while self.used < self.count() {
             match self.recv_one(socket) {
@@ -71,6 +74,7 @@ impl RecvSlots {
                     self.used += 1;
                     received.bytes += filled.original_len.min(self.slot_bytes);
                     received.truncated += usize::from(filled.original_len > self.slot_bytes);
+                    from_v4 += usize::from(filled.src.is_ipv4());
                 }
                 Err(error) => {
                     received.ended_by = Some(error);
@@ -78,12 +82,18 @@ impl RecvSlots {
                 }
             }
         }
+        self.plain = match (received.truncated, from_v4) {
+            (0, 0) => Some(Family::V6),
+            (0, n) if n == self.used => Some(Family::V4),
+            _ => None,
+        };
         received.slots = self.used;
         received.deliverable = self.used;
         received.calls = self.used as u64 + u64::from(received.ended_by.is_some());
         received
     }
 
+    #[inline]
     fn recv_one(&mut self, socket: &UdpSocket) -> io::Result<Filled> {
         fault::limit(Call::Recv)?;
         let start = self.used * self.slot_bytes;
@@ -99,7 +109,8 @@ impl RecvSlots {
     /// If `len` is more than the `slots` that `recv` reported.
     #[inline]
     pub(crate) fn batch(&self, len: usize) -> Batch<'_> {
-        Batch { filled: &self.filled[..self.used][..len], bytes: &self.bytes, slot_bytes: self.slot_bytes }
+        let Self { bytes, slot_bytes, plain, .. } = self;
+        Batch { filled: &self.filled[..self.used][..len], bytes, slot_bytes: *slot_bytes, plain: *plain }
     }
 }
 
@@ -109,6 +120,7 @@ pub(crate) struct Batch<'a> {
     filled: &'a [Filled],
     bytes: &'a [u8],
     slot_bytes: usize,
+    plain: Option<Family>,
 }
 
 impl<'a> Batch<'a> {
@@ -118,10 +130,10 @@ impl<'a> Batch<'a> {
         self.filled.len()
     }
 
-    /// Never plain: this backend has nothing to gain by it.
+    /// The family all senders have, if nothing was cut; then `plain_slot` may be asked.
     #[inline(always)]
     pub(crate) fn plain(&self) -> Option<Family> {
-        None
+        self.plain
     }
 
     /// Slot `i`.
@@ -137,8 +149,16 @@ impl<'a> Batch<'a> {
         Slot { data, original_len, src: Some(src), segment_len: 0, control: &[] }
     }
 
-    pub(crate) fn plain_slot(&self, _i: usize, _family: Family) -> PlainSlot<'a> {
-        unreachable!("no batch is plain")
+    /// Slot `i` of a plain batch.
+    ///
+    /// # Panics
+    ///
+    /// As `slot`.
+    #[inline(always)]
+    pub(crate) fn plain_slot(&self, i: usize, _family: Family) -> PlainSlot<'a> {
+        let Filled { original_len, src } = self.filled[i];
+        let start = i * self.slot_bytes;
+        PlainSlot { data: &self.bytes[start..start + original_len], src, control: &[] }
     }
 }
 
