@@ -69,6 +69,7 @@ impl Transport for Peer {
         true
     }
 
+    #[inline]
     fn receive(&mut self) -> io::Result<(&[u8], Option<SocketAddr>)> {
         let Some((len, src)) = self.endpoint.receive_one(&mut self.buffer)? else { return Ok((&[], None)) };
         let data = &self.buffer[..len.min(self.endpoint.bs)];

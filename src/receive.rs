@@ -12,7 +12,7 @@ use crate::pcapng::Flow;
 use crate::policy::{self, INTERRUPTIONS_MAX, OnReceive};
 use crate::ring::{Grams, RecvRing};
 use crate::sys::socket::{self as sys_socket, Interest};
-use crate::sys::{Received, RecvSlots};
+use crate::sys::RecvSlots;
 use crate::wire::{Entry, WireLog};
 
 impl Endpoint {
@@ -155,11 +155,11 @@ impl Endpoint {
         for _ in 0..INTERRUPTIONS_MAX {
             match sys_socket::recv_one(socket, buffer) {
                 Ok((len, src)) => {
-                    self.counters.on_received(&Received::one(len.min(self.bs), len > self.bs), 1);
+                    self.counters.on_received_one(len.min(self.bs), len > self.bs);
                     return Ok(Some((len, src)));
                 }
                 Err(error) => {
-                    self.counters.on_received(&Received { calls: 1, ..Received::default() }, 0);
+                    self.counters.on_received_none();
                     match policy::on_receive_error(error, &self.name, self.ha) {
                         OnReceive::Again => {}
                         OnReceive::Nothing => return Ok(None),

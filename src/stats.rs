@@ -150,6 +150,25 @@ impl Counters {
         }
     }
 
+    /// Counts a plain receive call that brought one datagram of `bytes` stored bytes.
+    #[inline]
+    pub(crate) fn on_received_one(&self, bytes: usize, was_truncated: bool) {
+        self.update(|stats| {
+            stats.recv_calls += 1;
+            stats.grams_received += 1;
+            stats.bytes_received += bytes as u64;
+            stats.grams_truncated += u64::from(was_truncated);
+        });
+    }
+
+    /// Counts a plain receive call that brought nothing.
+    pub(crate) fn on_received_none(&self) {
+        self.update(|stats| {
+            stats.recv_calls += 1;
+            stats.empty_wakeups += 1;
+        });
+    }
+
     #[inline]
     pub(crate) fn on_send_call(&self, grams: usize, bytes: usize) {
         self.update(|stats| {

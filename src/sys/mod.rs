@@ -115,14 +115,6 @@ pub(crate) struct Received {
     pub ended_by: Option<io::Error>,
 }
 
-impl Received {
-    /// One datagram of `bytes` stored bytes, by a plain receive call.
-    pub(crate) fn one(bytes: usize, is_truncated: bool) -> Self {
-        let truncated = usize::from(is_truncated);
-        Self { slots: 1, calls: 1, deliverable: 1, bytes, truncated, ..Self::default() }
-    }
-}
-
 /// One filled slot.
 #[derive(Clone, Copy)]
 pub(crate) struct Slot<'a> {
