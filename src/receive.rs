@@ -11,8 +11,8 @@ use crate::pace::{Next, Pace};
 use crate::pcapng::Flow;
 use crate::policy::{self, INTERRUPTIONS_MAX, OnReceive};
 use crate::ring::{Grams, RecvRing};
-use crate::sys::socket::{self as sys_socket, Interest};
 use crate::sys::RecvSlots;
+use crate::sys::socket::{self as sys_socket, Interest};
 use crate::wire::{Entry, WireLog};
 
 impl Endpoint {
