@@ -38,6 +38,8 @@ mod addr;
 pub(crate) mod cmsg;
 #[cfg(all(target_os = "linux", not(force_single)))]
 mod mmsg;
+#[cfg(all(target_os = "linux", not(force_single)))]
+mod sendmmsg;
 #[cfg(not(all(target_os = "linux", not(force_single))))]
 mod single;
 pub(crate) mod socket;
@@ -56,7 +58,9 @@ pub(crate) mod fault {
 }
 
 #[cfg(all(target_os = "linux", not(force_single)))]
-pub(crate) use mmsg::{BACKEND, Batch, COALESCES, RecvSlots, SendBatch, Staged};
+pub(crate) use mmsg::{BACKEND, Batch, COALESCES, RecvSlots};
+#[cfg(all(target_os = "linux", not(force_single)))]
+pub(crate) use sendmmsg::{SendBatch, Staged};
 #[cfg(not(all(target_os = "linux", not(force_single))))]
 pub(crate) use single::{BACKEND, Batch, COALESCES, RecvSlots, SendBatch, Staged};
 
