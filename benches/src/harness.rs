@@ -46,15 +46,21 @@ pub struct Outcome<const M: usize> {
 /// Rounds that come first and do not count: caches, page faults, lazily made kernel memory.
 const WARM_UP: usize = 2;
 
-/// Lets all contestants take turns for `count` rounds.
+/// Lets all contestants take turns for `count` rounds, each round in another order: what one leaves in
+/// the caches then meets every other one, not always the same.
 pub fn rounds<const M: usize>(count: usize, contestants: &mut [Contestant<'_, M>]) -> Vec<Outcome<M>> {
     let count = if is_smoke_test() { 1 } else { count };
     let mut values = vec![[(); M].map(|()| Vec::with_capacity(count)); contestants.len()];
+    let (mut order, mut random): (Vec<usize>, u64) = ((0..contestants.len()).collect(), 1);
     for round in 0..WARM_UP + count {
-        for (contestant, values) in contestants.iter_mut().zip(&mut values) {
-            let measured = (contestant.run)();
+        for at in (1..order.len()).rev() {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            order.swap(at, (random >> 33) as usize % (at + 1));
+        }
+        for at in &order {
+            let measured = (contestants[*at].run)();
             if round >= WARM_UP {
-                measured.into_iter().zip(values).for_each(|(figure, values)| values.push(figure));
+                measured.into_iter().zip(&mut values[*at]).for_each(|(figure, values)| values.push(figure));
             }
         }
     }
@@ -73,17 +79,27 @@ pub fn is_smoke_test() -> bool {
 /// Prints one figure of every contestant, and its ratio to the contestants named in `references`.
 pub fn print_table<const M: usize>(title: &str, outcomes: &[Outcome<M>], figure: usize, references: &[&str]) {
     println!("\n{title}");
-    print!("  {:<36} {:>9} {:>19}", "", "median", "quartiles");
-    references.iter().for_each(|reference| print!("  {:>16}", format!("× {reference}")));
+    let width = outcomes.iter().map(|outcome| outcome.name.chars().count()).max().unwrap_or(0);
+    print!("  {:<width$} {:>9} {:>19}", "", "median", "quartiles");
+    references.iter().for_each(|reference| print!("  × {reference}"));
     println!();
     for outcome in outcomes {
         let Quartiles { low, median, high } = outcome.figures[figure];
-        print!("  {:<36} {median:>9.1} {:>19}", outcome.name, format!("{low:.1} – {high:.1}"));
+        print!("  {:<width$} {median:>9.1} {:>19}", outcome.name, format!("{low:.1} – {high:.1}"));
         for reference in references {
-            let base = outcomes.iter().find(|outcome| outcome.name == *reference);
-            let ratio = base.map_or(f64::NAN, |base| median / base.figures[figure].median);
-            print!("  {ratio:>16.3}");
+            let ratio = ratio(outcomes, &outcome.name, reference, figure).unwrap_or(f64::NAN);
+            print!("  {ratio:>width$.3}", width = reference.chars().count() + 2);
         }
         println!();
     }
+}
+
+/// Median of one figure of a contestant, if it took part.
+pub fn median<const M: usize>(outcomes: &[Outcome<M>], name: &str, figure: usize) -> Option<f64> {
+    outcomes.iter().find(|outcome| outcome.name == name).map(|outcome| outcome.figures[figure].median)
+}
+
+/// Ratio of two contestants' medians, if both took part.
+pub fn ratio<const M: usize>(outcomes: &[Outcome<M>], name: &str, reference: &str, figure: usize) -> Option<f64> {
+    Some(median(outcomes, name, figure)? / median(outcomes, reference, figure)?)
 }

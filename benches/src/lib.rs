@@ -5,11 +5,13 @@
 //! medians, quartiles, and ratios of medians. Every contestant consumes every payload and every
 //! address, and its [`Tally`](traffic::Tally) is checked after every round.
 //!
-//! `cargo bench` runs all; `cargo bench --bench drain` one. These need Linux: the loops to beat are
-//! `recvmmsg` and `sendmmsg`.
+//! `cargo bench` runs all, and ends with the table of goals; `cargo bench --bench drain` runs one. These
+//! need Linux: the loops to beat are `recvmmsg` and `sendmmsg`.
 #![cfg(target_os = "linux")]
 
+pub mod drained;
 pub mod harness;
 pub mod machine;
+pub mod report;
 pub mod rivals;
 pub mod traffic;

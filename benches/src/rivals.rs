@@ -4,7 +4,7 @@
 use std::io;
 use std::mem;
 use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::ptr;
 use std::time::Duration;
 
@@ -150,6 +150,12 @@ impl Recvfrom {
 
     /// Takes all there is.
     pub fn drain(&mut self, tally: &mut Tally) {
+        self.drain_with(|data, source| tally.add(data, source, false));
+    }
+
+    /// Takes all there is: bytes and source.
+    #[inline]
+    pub fn drain_with(&mut self, mut each: impl FnMut(&[u8], u64)) {
         let mut name = empty_name();
         loop {
             let mut name_len = size_of::<sockaddr_in>() as socklen_t;
@@ -165,7 +171,7 @@ impl Recvfrom {
                 )
             };
             let Ok(len) = usize::try_from(len) else { return };
-            tally.add(&self.buffer[..len], address(&name), false);
+            each(&self.buffer[..len], address(&name));
         }
     }
 }
@@ -189,8 +195,14 @@ impl StdRecvFrom {
 
     /// Takes all there is.
     pub fn drain(&mut self, tally: &mut Tally) {
+        self.drain_with(|data, source| tally.add(data, source, false));
+    }
+
+    /// Takes all there is: bytes and source.
+    #[inline]
+    pub fn drain_with(&mut self, mut each: impl FnMut(&[u8], u64)) {
         while let Ok((len, src)) = self.socket.recv_from(&mut self.buffer) {
-            tally.add(&self.buffer[..len], traffic::address(src), false);
+            each(&self.buffer[..len], traffic::address(src));
         }
     }
 }
@@ -272,4 +284,41 @@ pub fn poll_readable(socket: &UdpSocket, timeout: Duration) -> io::Result<bool> 
     // SAFETY: one pollfd, exclusively borrowed for the call.
     let ready = unsafe { libc::poll(&raw mut poll, 1, timeout.as_millis() as c_int) };
     if ready < 0 { Err(io::Error::last_os_error()) } else { Ok(ready > 0) }
+}
+
+/// Waits for one socket by `epoll`, as servers with many do.
+#[derive(Debug)]
+pub struct Epoll(OwnedFd);
+
+impl Epoll {
+    /// Watches this socket.
+    ///
+    /// # Panics
+    ///
+    /// If the process has no descriptor left.
+    pub fn new(socket: &UdpSocket) -> Self {
+        // SAFETY: the call takes no pointer.
+        let epoll = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+        assert!(epoll >= 0, "{}", io::Error::last_os_error());
+        // SAFETY: the kernel has just made this descriptor for us, and nobody else has it.
+        let epoll = unsafe { OwnedFd::from_raw_fd(epoll) };
+        let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: 0 };
+        // SAFETY: both descriptors are open, and `event` is alive for the call.
+        let added =
+            unsafe { libc::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, socket.as_raw_fd(), &raw mut event) };
+        assert_eq!(added, 0, "{}", io::Error::last_os_error());
+        Self(epoll)
+    }
+
+    /// Waits until the socket is readable, at most `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn wait(&self, timeout: Duration) -> io::Result<bool> {
+        let mut event = libc::epoll_event { events: 0, u64: 0 };
+        // SAFETY: room for one event, exclusively borrowed for the call.
+        let ready = unsafe { libc::epoll_wait(self.0.as_raw_fd(), &raw mut event, 1, timeout.as_millis() as c_int) };
+        if ready < 0 { Err(io::Error::last_os_error()) } else { Ok(ready > 0) }
+    }
 }

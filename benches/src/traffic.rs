@@ -110,10 +110,46 @@ pub fn config(recv_buf_bytes: usize) -> PeerConfig {
     PeerConfig::new().port(0).exclusive(true).recv_buf_bytes(recv_buf_bytes).reopen(true)
 }
 
-/// The name of the backend hio-udp was built with.
+/// The name of the backend hio-udp chooses by itself.
 pub fn backend() -> &'static str {
     batch_peer(1, 1, 0).stats().backend
 }
+
+/// A backend of hio-udp that takes part in the benchmarks.
+#[derive(Clone, Copy, Debug)]
+pub struct Backend {
+    /// Its name in the tables.
+    pub name: &'static str,
+    /// Makes a peer of these settings use it.
+    pub choose: fn(PeerConfig) -> PeerConfig,
+}
+
+impl Backend {
+    /// A peer on this backend.
+    ///
+    /// # Panics
+    ///
+    /// If it does not open.
+    pub fn peer(&self, config: PeerConfig) -> BatchPeer {
+        BatchPeer::new((self.choose)(config)).expect("a free port on 127.0.0.1")
+    }
+
+    /// The name of one of its ways in a table.
+    pub fn way(&self, what: &str) -> String {
+        format!("{what}, {}", self.name)
+    }
+}
+
+/// Every backend that takes part: one more entry here puts one more contestant into each bench, and its
+/// figures into the table of goals.
+pub fn backends() -> Vec<Backend> {
+    vec![Backend { name: MMSG, choose: |config| config }]
+}
+
+/// `recvmmsg` and `sendmmsg`.
+pub const MMSG: &str = "mmsg";
+/// The name under which the goals look for the io_uring backend.
+pub const IO_URING: &str = "io_uring";
 
 /// How many datagrams of `len` bytes a socket of [`socket`] or [`batch_peer`] surely holds, at most `wanted`.
 pub fn queue_depth(wanted: usize, len: usize) -> usize {
