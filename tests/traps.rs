@@ -791,20 +791,25 @@ fn t23_a_destination_of_another_family_costs_only_its_own_gram() {
     }
 }
 
-#[test]
+/// MSG_DONTWAIT goes with each call; the portable backend has the descriptor's mode only.
 #[cfg(not(force_single))]
-fn t24_even_a_blocking_descriptor_does_not_block_a_batch() {
-    let (tell, told) = std::sync::mpsc::channel();
-    // On a thread of its own, so that a call that blocks fails the test instead of hanging it.
-    std::thread::spawn(move || {
-        let mut peer = open_batch(config().bc(8));
-        let me = peer.ha();
-        SockRef::from(&peer).set_nonblocking(false).unwrap();
-        let nothing = peer.fill().unwrap().len();
-        let _ = peer.send_batch([(&b"x"[..], me); 3]);
-        settle();
-        let three = peer.fill().unwrap().len();
-        tell.send((nothing, three, peer.fill_wait(Duration::from_millis(1)).unwrap().len())).unwrap();
-    });
-    assert_eq!(told.recv_timeout(PATIENCE), Ok((0, 3, 0)), "it waits for no fourth");
+mod mmsg {
+    use super::*;
+
+    #[test]
+    fn t24_even_a_blocking_descriptor_does_not_block_a_batch() {
+        let (tell, told) = std::sync::mpsc::channel();
+        // On a thread of its own, so that a call that blocks fails the test instead of hanging it.
+        std::thread::spawn(move || {
+            let mut peer = open_batch(config().bc(8));
+            let me = peer.ha();
+            SockRef::from(&peer).set_nonblocking(false).unwrap();
+            let nothing = peer.fill().unwrap().len();
+            let _ = peer.send_batch([(&b"x"[..], me); 3]);
+            settle();
+            let three = peer.fill().unwrap().len();
+            tell.send((nothing, three, peer.fill_wait(Duration::from_millis(1)).unwrap().len())).unwrap();
+        });
+        assert_eq!(told.recv_timeout(PATIENCE), Ok((0, 3, 0)), "it waits for no fourth");
+    }
 }

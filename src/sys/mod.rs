@@ -31,7 +31,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-#[cfg(all(target_os = "linux", any(fuzzing, not(force_single))))]
+#[cfg(all(target_os = "linux", any(test, fuzzing, not(force_single))))]
 #[cfg_attr(force_single, allow(dead_code))]
 mod addr;
 #[cfg(target_os = "linux")]
