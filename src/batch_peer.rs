@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use crate::config::{DEFAULT_BC, PeerConfig};
 use crate::endpoint::Endpoint;
+use crate::grams::Grams;
 use crate::pace::Pace;
-use crate::ring::{Full, Grams, RecvRing, SendRing};
+use crate::ring::{Full, RecvRing, SendRing};
 use crate::send::{SendReport, Stopped};
 use crate::sys::SendBatch;
 use crate::transport::{Transport, endpoint_settings, endpoint_transport};

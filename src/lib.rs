@@ -70,6 +70,7 @@ mod fault_tests;
 #[doc(hidden)]
 pub mod fuzzing;
 mod gram;
+mod grams;
 mod multicast;
 mod pace;
 pub mod pcapng;
@@ -95,11 +96,12 @@ pub use doist::{DoDoer, Doist};
 pub use gram::{
     BUF_SIZE, Gram, MAX_DATAGRAM_SIZE, MAX_GRAM_SIZE, MAX_PACKET_SIZE, MAX_PAYLOAD_V4, MAX_SAFE_PAYLOAD, Meta,
 };
+pub use grams::Grams;
 pub use multicast::Interface;
 pub use peer::Peer;
 pub use peer_doer::PeerDoer;
 pub use pool::RingPool;
-pub use ring::{Full, Grams, RecvRing, SendRing};
+pub use ring::{Full, RecvRing, SendRing};
 pub use send::{SendReport, Stopped};
 pub use stats::{ErrnoCounts, Stats};
 pub use transport::{OpenPeer, Transport, open_peer, with_peer};
