@@ -7,9 +7,9 @@ use std::marker::PhantomData;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use crate::gram::{Gram, MAX_DATAGRAM_SIZE};
-use crate::grams::{Cursor, Grams};
+use crate::grams::{self, Cursor, Grams};
 use crate::segment;
-use crate::sys::{self, Received, RecvSlots};
+use crate::sys::{self, Received, RecvSlots, Shape, WholeSlot};
 
 /// Most memory in bytes one ring may take: 4 GiB, a guard against a mistyped `bc`.
 const RING_BYTES_MAX: u64 = 4 << 30;
@@ -53,7 +53,8 @@ pub struct RecvRing {
     filled_bytes: usize,
     /// The first gram not yet handed out.
     cursor: Cursor,
-    /// Where `cursor` stood before the last `take`, until something else is received or handed out.
+    /// Where `cursor` stood before the last `take`, until something else is received; while it is kept,
+    /// no gram is left.
     taken: Option<Cursor>,
     /// A ring has one owner: it may move to another thread, but not be looked at from two.
     _not_sync: PhantomData<Cell<()>>,
@@ -135,8 +136,15 @@ impl RecvRing {
 
     fn count_pieces(&self) -> usize {
         let batch = self.slots.batch(self.filled);
-        let deliverable = (0..self.filled).map(|i| batch.slot(i)).filter(|slot| slot.src.is_some());
-        deliverable.map(|slot| segment::count(slot.data.len(), slot.segment_len)).sum()
+        let pieces = |i| match batch.shape() {
+            Shape::Plain(_) => 1,
+            Shape::Runs(family) => segment::count(batch.whole_slot(i, family).data.len(), batch.segment_len(i)),
+            Shape::Mixed => {
+                let slot = batch.slot(i);
+                slot.src.map_or(0, |_| segment::count(slot.data.len(), slot.segment_len))
+            }
+        };
+        (0..self.filled).map(pieces).sum()
     }
 
     /// Hands out the next gram.
@@ -145,14 +153,21 @@ impl RecvRing {
         if self.cursor.left == 0 {
             return None;
         }
-        let mut grams = Grams::new(self.slots.batch(self.filled), self.cursor);
-        let gram = grams.next();
-        self.cursor = Cursor { left: self.cursor.left - 1, ..grams.cursor };
-        self.taken = None;
-        gram
+        let batch = self.slots.batch(self.filled);
+        let Shape::Plain(family) = batch.shape() else {
+            let (gram, cursor) = grams::next_of_mixed(batch, self.cursor);
+            self.cursor = cursor;
+            return gram;
+        };
+        let i = self.cursor.slot;
+        self.cursor.slot += 1;
+        self.cursor.left -= 1;
+        let WholeSlot { data, src, control } = batch.whole_slot(i, family);
+        Some(grams::whole(data, src, control))
     }
 
     /// Hands out all grams that are left.
+    #[inline]
     pub(crate) fn take(&mut self) -> Grams<'_> {
         let handed_out = Cursor { slot: self.filled, ..Cursor::default() };
         let cursor = std::mem::replace(&mut self.cursor, handed_out);

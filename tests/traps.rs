@@ -488,6 +488,15 @@ fn t12_coalesced_datagrams_come_out_split() {
                 let grams = peer.fill().unwrap();
                 assert_eq!(grams.len(), expected.len(), "the length is exact, {len} by {segment}");
                 assert!(grams.clone().all(|gram| !gram.truncated && gram.original_len == gram.data.len()));
+                let mut inside_for_each = Vec::new();
+                grams.clone().for_each(|gram| inside_for_each.push(gram.data));
+                assert_eq!(inside_for_each, expected, "{len} by {segment}");
+                let mut rest = grams.clone();
+                for left in (0..expected.len()).rev() {
+                    assert!(rest.next().is_some());
+                    assert_eq!((rest.len(), rest.clone().count()), (left, left), "{len} by {segment}");
+                }
+                assert!(rest.next().is_none() && rest.is_empty());
                 grams.map(|gram| gram.data.to_vec()).collect()
             };
             assert_eq!(grams, expected, "{len} by {segment}, coalesce {coalesce}");
@@ -509,7 +518,8 @@ fn t12_receive_and_fill_share_a_coalesced_slot() {
     let chunks: Vec<_> = data.chunks(100).collect();
     assert_eq!(next_data(&mut peer, 3), chunks[..3]);
     if peer.coalesces() {
-        let rest: Vec<_> = peer.fill().unwrap().map(|gram| gram.data).collect();
+        let mut rest = Vec::new();
+        peer.fill().unwrap().for_each(|gram| rest.push(gram.data));
         assert_eq!(rest, chunks[3..], "a slot may be handed out in two goes");
         peer.send(b"more", peer.ha()).unwrap();
         send_segmented(&data, 100, peer.ha());

@@ -15,8 +15,8 @@
 //! memory its elements stand in never moves: not when the `RecvSlots` moves, not when it changes
 //! threads. The pointers between the arrays are wired once, in `new`.
 //!
-//! The kernel overwrites three lengths of each header it uses (`msg_namelen`, `msg_controllen`,
-//! `msg_flags`) and does not restore them; `prepare` puts them back before the next call.
+//! Two lengths of each header tell the kernel how much room there is, and it overwrites them with how
+//! much it used (`msg_namelen`, `msg_controllen`); `prepare` puts them back before the next call.
 //! After `new`, `prepare` alone writes the headers; `tally` and `slot` read back what the kernel wrote.
 #![allow(unsafe_code)]
 
@@ -28,7 +28,7 @@ use std::ptr;
 
 use libc::{c_int, c_uint, cmsghdr, iovec, mmsghdr, sockaddr_in, sockaddr_in6, sockaddr_storage, socklen_t};
 
-use super::{Call, Family, PlainSlot, Received, Slot, addr, cmsg, fault, touched};
+use super::{Call, Family, Received, Shape, Slot, WholeSlot, addr, cmsg, fault, touched};
 
 pub(crate) const BACKEND: &str = "mmsg";
 pub(crate) const COALESCES: bool = true;
@@ -72,8 +72,8 @@ pub(crate) struct RecvSlots {
     used: usize,
     /// Whether a slot may hold several datagrams, whose size its control messages tell.
     coalesced: bool,
-    /// What all senders of the last `recv` are, if every slot has one whole datagram from a known address.
-    plain: Option<Family>,
+    /// What the slots of the last `recv` have in common.
+    shape: Shape,
 }
 
 // SAFETY: the raw pointers inside the headers lead only into the heap memory of this very value's
@@ -120,7 +120,7 @@ impl RecvSlots {
             stride,
             used: slots,
             coalesced: false,
-            plain: None,
+            shape: Shape::Mixed,
         })
     }
 
@@ -146,8 +146,7 @@ impl RecvSlots {
         let names = unsafe { self.names.get_unchecked(..len) };
         // SAFETY: as for `names`.
         let controls = unsafe { self.controls.get_unchecked(..len) };
-        let Self { bytes, slot_bytes, stride, plain, .. } = self;
-        Batch { plain: *plain, headers, names, controls, bytes, slot_bytes: *slot_bytes, stride: *stride, slots: self }
+        Batch { shape: self.shape, headers, names, controls, bytes: &self.bytes, stride: self.stride, slots: self }
     }
 
     pub(crate) fn set_coalesced(&mut self, coalesced: bool) {
@@ -187,17 +186,17 @@ impl RecvSlots {
         self.tally()
     }
 
-    /// Restores the three lengths the kernel overwrote in the headers it used last time.
+    /// Restores the two lengths the kernel overwrote in the headers it used last time. `msg_flags` and
+    /// `msg_len` it only writes.
     fn prepare(&mut self) {
         for header in &mut self.headers[..self.used] {
             header.msg_hdr.msg_namelen = size_of::<sockaddr_storage>() as socklen_t;
             header.msg_hdr.msg_controllen = cmsg::CONTROL_BYTES as _;
-            header.msg_hdr.msg_flags = 0;
         }
         self.used = 0;
     }
 
-    /// Counts what the call brought, and finds out whether it is plain.
+    /// Counts what the call brought, and finds out what its slots have in common.
     #[inline]
     fn tally(&mut self) -> Received {
         let (mut bytes, mut flags, mut any_len, mut all_lens) = (0, 0, 0, socklen_t::MAX);
@@ -209,17 +208,22 @@ impl RecvSlots {
         }
         // A UDP socket gives a whole sockaddr_in or a whole sockaddr_in6 (udp_recvmsg in net/ipv4/udp.c,
         // udpv6_recvmsg in net/ipv6/udp.c), so where all lengths are one of these, all names are good.
-        let is_whole = !self.coalesced && flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) == 0 && any_len == all_lens;
-        self.plain = match any_len as usize {
+        let is_whole = flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) == 0 && any_len == all_lens;
+        let family = match any_len as usize {
             V4_BYTES if is_whole => Some(Family::V4),
             V6_BYTES if is_whole => Some(Family::V6),
             _ => None,
         };
-        let mut received = Received { slots: self.used, calls: 1, ..Received::default() };
-        match self.plain {
-            None => self.tally_each(&mut received),
-            Some(_) => (received.deliverable, received.bytes) = (self.used, bytes),
-        }
+        self.shape = match family {
+            Some(family) if self.coalesced => Shape::Runs(family),
+            Some(family) => Shape::Plain(family),
+            None => Shape::Mixed,
+        };
+        let mut received = match family {
+            Some(_) => Received { deliverable: self.used, bytes, ..Received::default() },
+            None => self.tally_each(),
+        };
+        (received.slots, received.calls) = (self.used, 1);
         // The counter only grows and every datagram carries it, so the newest says it all.
         if self.used > 0 {
             received.kernel_drops = cmsg::kernel_drops(self.control(self.used - 1));
@@ -228,7 +232,8 @@ impl RecvSlots {
     }
 
     #[cold]
-    fn tally_each(&self, received: &mut Received) {
+    fn tally_each(&self) -> Received {
+        let mut received = Received::default();
         for (header, name) in self.headers[..self.used].iter().zip(&self.names) {
             let hdr = &header.msg_hdr;
             let len = header.msg_len as usize;
@@ -241,6 +246,7 @@ impl RecvSlots {
             received.truncated += usize::from(len > self.slot_bytes);
             received.deliverable += 1;
         }
+        received
     }
 
     /// A coalesced slot whose control data was cut cannot be taken apart again.
@@ -282,13 +288,12 @@ impl RecvSlots {
 /// The last batch of a [`RecvSlots`], for reading: small enough for a loop to keep in registers.
 #[derive(Clone, Copy)]
 pub(crate) struct Batch<'a> {
-    plain: Option<Family>,
+    shape: Shape,
     /// These three have one length: that of the batch.
     headers: &'a [mmsghdr],
     names: &'a [sockaddr_storage],
     controls: &'a [ControlSpace],
     bytes: &'a [u8],
-    slot_bytes: usize,
     stride: usize,
     slots: &'a RecvSlots,
 }
@@ -300,10 +305,10 @@ impl<'a> Batch<'a> {
         self.headers.len()
     }
 
-    /// The family all senders have, if every slot holds one whole datagram; then `plain_slot` may be asked.
+    /// What all slots have in common; unless that is nothing, `whole_slot` may be asked.
     #[inline(always)]
-    pub(crate) fn plain(&self) -> Option<Family> {
-        self.plain
+    pub(crate) fn shape(&self) -> Shape {
+        self.shape
     }
 
     /// Slot `i`.
@@ -315,28 +320,44 @@ impl<'a> Batch<'a> {
         self.slots.slot(i)
     }
 
-    /// Slot `i` of a plain batch, whose senders are of this family.
+    /// Slot `i` of a batch that is not mixed, and whose senders are of this family.
     ///
     /// # Panics
     ///
-    /// If `i` is not below `len`.
+    /// If the batch is mixed, or `i` is not below `len`.
     #[inline(always)]
-    pub(crate) fn plain_slot(&self, i: usize, family: Family) -> PlainSlot<'a> {
+    pub(crate) fn whole_slot(&self, i: usize, family: Family) -> WholeSlot<'a> {
+        assert!(self.shape != Shape::Mixed);
         let header = &self.headers[i];
         // SAFETY: `batch` cut `names` to the length of `headers`, and `i` is below that.
         let name = unsafe { self.names.get_unchecked(i) };
-        // SAFETY: as for `names`.
-        let control = unsafe { self.controls.get_unchecked(i) };
-        let (start, len) = (i * self.stride, (header.msg_len as usize).min(self.slot_bytes));
-        // SAFETY: `bytes` has one stride for each header (`new`), and len <= slot_bytes <= stride.
-        let data = unsafe { self.bytes.get_unchecked(start..start + len) };
-        #[allow(clippy::unnecessary_cast, reason = "an u32 in musl")]
-        let control_len = (header.msg_hdr.msg_controllen as usize).min(cmsg::CONTROL_BYTES);
+        let start = i * self.stride;
+        // SAFETY: `bytes` has one stride for each header (`new`). The batch is not mixed, so `tally` found
+        // no MSG_TRUNC, which the kernel sets wherever it says a length longer than the iovec's slot_bytes
+        // (udp_recvmsg in net/ipv4/udp.c); so msg_len <= slot_bytes <= stride.
+        let data = unsafe { self.bytes.get_unchecked(start..start + header.msg_len as usize) };
         let src = match family {
             Family::V4 => SocketAddr::V4(addr::read_v4(name)),
             Family::V6 => SocketAddr::V6(addr::read_v6(name)),
         };
-        PlainSlot { data, src, control: &control.0[..control_len] }
+        WholeSlot { data, src, control: self.control(i) }
+    }
+
+    /// Size of the datagrams coalesced into slot `i`; 0 when it holds a single one.
+    #[inline]
+    pub(crate) fn segment_len(&self, i: usize) -> usize {
+        cmsg::parse(self.control(i)).segment_len.unwrap_or(0)
+    }
+
+    /// Control messages of slot `i`, as long as the kernel says.
+    #[inline(always)]
+    fn control(&self, i: usize) -> &'a [u8] {
+        let header = &self.headers[i];
+        // SAFETY: `batch` cut `controls` to the length of `headers`, and `i` is below that.
+        let control = unsafe { self.controls.get_unchecked(i) };
+        #[allow(clippy::unnecessary_cast, reason = "an u32 in musl")]
+        let len = (header.msg_hdr.msg_controllen as usize).min(cmsg::CONTROL_BYTES);
+        &control.0[..len]
     }
 }
 

@@ -17,7 +17,8 @@
 //! | `RecvSlots::recv(&mut self, socket) -> Received` | fill slots `0..received.slots`, never block, report the error that ended the batch beside what came before it |
 //! | `RecvSlots::batch(len) -> Batch` | the first `len` slots of the last `recv`, for reading |
 //! | `Batch::len()`, `slot(i) -> Slot` | slot `i`: bytes, true length, source, control data |
-//! | `Batch::plain() -> Option<Family>`, `plain_slot(i, family) -> PlainSlot` | the same at less cost, where every slot holds one whole datagram, all from addresses of one family; a backend may always say `None` |
+//! | `Batch::shape() -> Shape` | what all its slots have in common; a backend may always say `Mixed` |
+//! | `Batch::whole_slot(i, family) -> WholeSlot`, `segment_len(i)` | slot `i` at less cost, in a batch that is not `Mixed` |
 //! | `SendBatch::new(capacity)` | headers for up to `capacity` datagrams a system call, allocated once |
 //! | `SendBatch::stage() -> Staged` | an empty batch that borrows every payload pushed into it until it is dropped |
 //! | `Staged::push`, `is_full`, `len`, `gram_len` | collect datagrams, at most `capacity` |
@@ -134,19 +135,31 @@ pub(crate) struct Slot<'a> {
     pub control: &'a [u8],
 }
 
-/// The kind of address a plain batch comes from.
+/// What all slots of a batch have in common, so that it need not be asked of each.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Shape {
+    /// Each slot holds one whole datagram, all from addresses of one family: nearly every batch.
+    Plain(Family),
+    /// The same, but a slot may hold several whole datagrams, coalesced.
+    #[cfg_attr(force_single, allow(dead_code))]
+    Runs(Family),
+    /// Nothing: a slot may be cut, undecodable, or from another family than its neighbour.
+    Mixed,
+}
+
+/// The kind of address all senders of a batch have.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Family {
     V4,
     V6,
 }
 
-/// One filled slot of a plain batch: a whole datagram, nothing cut off and nothing coalesced.
+/// One filled slot of a batch that is not [`Shape::Mixed`]: it can be delivered, and nothing was cut off.
 #[derive(Clone, Copy)]
-pub(crate) struct PlainSlot<'a> {
-    /// The datagram.
+pub(crate) struct WholeSlot<'a> {
+    /// The datagram, or several.
     pub data: &'a [u8],
-    /// The sender.
+    /// The sender, of the family that was asked for.
     pub src: SocketAddr,
     /// Control messages, as in [`Slot`].
     pub control: &'a [u8],

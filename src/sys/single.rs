@@ -17,7 +17,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::ops::Range;
 
-use super::{Call, Family, PlainSlot, Received, Slot, fault, touched};
+use super::{Call, Family, Received, Shape, Slot, WholeSlot, fault, touched};
 
 pub(crate) const BACKEND: &str = "single";
 pub(crate) const COALESCES: bool = false;
@@ -39,8 +39,8 @@ pub(crate) struct RecvSlots {
     /// Most bytes kept of a datagram.
     slot_bytes: usize,
     used: usize,
-    /// The family all senders of the last `recv` have, if nothing was cut.
-    plain: Option<Family>,
+    /// What the slots of the last `recv` have in common.
+    shape: Shape,
 }
 
 impl RecvSlots {
@@ -50,7 +50,7 @@ impl RecvSlots {
         let len = all_but_the_last.and_then(|len| len.checked_add(slot_bytes.max(LONGEST_BYTES)));
         // Filled with a byte that is not zero, so that every page is really touched now.
         let (bytes, filled) = (touched(0xA5, len)?, touched(nobody, Some(slots))?);
-        Ok(Self { bytes, filled, slot_bytes, used: 0, plain: None })
+        Ok(Self { bytes, filled, slot_bytes, used: 0, shape: Shape::Mixed })
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -82,10 +82,10 @@ impl RecvSlots {
                 }
             }
         }
-        self.plain = match (received.truncated, from_v4) {
-            (0, 0) => Some(Family::V6),
-            (0, n) if n == self.used => Some(Family::V4),
-            _ => None,
+        self.shape = match (received.truncated, from_v4) {
+            (0, 0) => Shape::Plain(Family::V6),
+            (0, n) if n == self.used => Shape::Plain(Family::V4),
+            _ => Shape::Mixed,
         };
         received.slots = self.used;
         received.deliverable = self.used;
@@ -109,8 +109,8 @@ impl RecvSlots {
     /// If `len` is more than the `slots` that `recv` reported.
     #[inline]
     pub(crate) fn batch(&self, len: usize) -> Batch<'_> {
-        let Self { bytes, slot_bytes, plain, .. } = self;
-        Batch { filled: &self.filled[..self.used][..len], bytes, slot_bytes: *slot_bytes, plain: *plain }
+        let Self { bytes, slot_bytes, shape, .. } = self;
+        Batch { filled: &self.filled[..self.used][..len], bytes, slot_bytes: *slot_bytes, shape: *shape }
     }
 }
 
@@ -120,7 +120,7 @@ pub(crate) struct Batch<'a> {
     filled: &'a [Filled],
     bytes: &'a [u8],
     slot_bytes: usize,
-    plain: Option<Family>,
+    shape: Shape,
 }
 
 impl<'a> Batch<'a> {
@@ -130,10 +130,10 @@ impl<'a> Batch<'a> {
         self.filled.len()
     }
 
-    /// The family all senders have, if nothing was cut; then `plain_slot` may be asked.
+    /// What all slots have in common; unless that is nothing, `whole_slot` may be asked.
     #[inline(always)]
-    pub(crate) fn plain(&self) -> Option<Family> {
-        self.plain
+    pub(crate) fn shape(&self) -> Shape {
+        self.shape
     }
 
     /// Slot `i`.
@@ -149,16 +149,22 @@ impl<'a> Batch<'a> {
         Slot { data, original_len, src: Some(src), segment_len: 0, control: &[] }
     }
 
-    /// Slot `i` of a plain batch.
+    /// Slot `i` of a batch that is not mixed.
     ///
     /// # Panics
     ///
     /// As `slot`.
     #[inline(always)]
-    pub(crate) fn plain_slot(&self, i: usize, _family: Family) -> PlainSlot<'a> {
+    pub(crate) fn whole_slot(&self, i: usize, _family: Family) -> WholeSlot<'a> {
         let Filled { original_len, src } = self.filled[i];
         let start = i * self.slot_bytes;
-        PlainSlot { data: &self.bytes[start..start + original_len], src, control: &[] }
+        WholeSlot { data: &self.bytes[start..start + original_len], src, control: &[] }
+    }
+
+    /// Size of the datagrams coalesced into slot `i`: none are.
+    #[inline]
+    pub(crate) fn segment_len(&self, _i: usize) -> usize {
+        0
     }
 }
 
