@@ -2,13 +2,12 @@
 //! `sendmmsg.rs`.
 //!
 //! ```text
-//!            headers (mmsghdr)         iovecs              bytes
-//!          ┌──────────────────┐     ┌──────────┐     ┌───────────────┐
-//!  slot 0  │ name iov control ├────▶│ base len ├────▶│ slot_bytes …  │
-//!  slot 1  │ name iov control ├────▶│ base len ├────▶│ slot_bytes …  │
-//!          └──┬───────────┬───┘     └──────────┘     └───────────────┘
-//!             ▼           ▼
-//!           names      controls
+//!            headers (mmsghdr)        iovecs               Memory: one slot
+//!          ┌──────────────────┐     ┌──────────┐     ┌────────────────────────┐
+//!  slot 0  │ name iov control ├────▶│ base len ├──┐  │ name │ control │ bytes │
+//!  slot 1  │ name iov control ├──┐  └──────────┘  │  └────────────────────────┘
+//!          └──────────────────┘  │                └──────────────────▲
+//!                                └─────────────────▲──────▲
 //! ```
 //!
 //! Every array is a `Vec` that is filled once in `new` and never grows or shrinks, so the heap
@@ -21,28 +20,18 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::mem::{align_of, size_of};
+use std::mem::size_of;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::ptr;
 
-use libc::{c_int, c_uint, cmsghdr, iovec, mmsghdr, sockaddr_in, sockaddr_in6, sockaddr_storage, socklen_t};
+use libc::{c_uint, iovec, mmsghdr, sockaddr_in, sockaddr_in6, sockaddr_storage, socklen_t};
 
+use super::memory::{Memory, View};
 use super::{Call, Family, Received, Shape, Slot, WholeSlot, addr, cmsg, fault, touched};
 
 pub(crate) const BACKEND: &str = "mmsg";
 pub(crate) const COALESCES: bool = true;
-
-/// Slots lie a whole number of cache lines apart. Where exactly they start does not matter: starting
-/// each on a line of its own measured the same.
-const LINE_BYTES: usize = 64;
-
-/// Room for one datagram's control messages, aligned as `cmsghdr` needs (a plain byte array is not).
-#[repr(C, align(8))]
-#[derive(Clone, Copy)]
-struct ControlSpace([u8; cmsg::CONTROL_BYTES]);
-
-const _: () = assert!(align_of::<ControlSpace>() >= align_of::<cmsghdr>());
 
 /// Length of an IPv4 address as the kernel gives it.
 const V4_BYTES: usize = size_of::<sockaddr_in>();
@@ -55,19 +44,11 @@ pub(super) fn empty_header() -> mmsghdr {
 }
 
 pub(crate) struct RecvSlots {
-    /// Payload memory: `slots × stride` bytes. Header pointers lead here.
-    bytes: Vec<u8>,
-    /// Where the kernel writes each sender's address.
-    names: Vec<sockaddr_storage>,
-    /// Where the kernel writes each datagram's control messages.
-    controls: Vec<ControlSpace>,
+    /// Where the kernel writes each datagram, its sender's address and its control messages.
+    memory: Memory,
     /// One per slot, read by the kernel through the headers; never read again from here.
     _iovecs: Vec<iovec>,
     headers: Vec<mmsghdr>,
-    /// Most bytes kept of a datagram.
-    slot_bytes: usize,
-    /// Bytes from one slot's start to the next one's: `slot_bytes`, rounded up to whole cache lines.
-    stride: usize,
     /// Headers `0..used` were written by the kernel in the last call and must be restored.
     used: usize,
     /// Whether a slot may hold several datagrams, whose size its control messages tell.
@@ -77,51 +58,32 @@ pub(crate) struct RecvSlots {
 }
 
 // SAFETY: the raw pointers inside the headers lead only into the heap memory of this very value's
-// own Vecs (wired in `new`), which moves with it; nothing else holds a copy of them.
+// own Vecs and `Memory` (wired in `new`), which moves with it; nothing else holds a copy of them.
 unsafe impl Send for RecvSlots {}
 
 impl RecvSlots {
     pub(crate) fn new(slots: usize, slot_bytes: usize) -> io::Result<Self> {
-        let stride = slot_bytes.next_multiple_of(LINE_BYTES);
-        // Filled with a byte that is not zero, so that every page is really touched now: zeroed
-        // memory comes from the kernel untouched, and the first datagrams would pay for it.
-        // Checked: where usize has 32 bits, 65,536 slots of 65,536 bytes would be a Vec of none.
-        let mut bytes = touched(0xA5_u8, slots.checked_mul(stride))?;
-        let mut names = touched(addr::empty(), Some(slots))?;
-        let mut controls = touched(ControlSpace([0xA5; cmsg::CONTROL_BYTES]), Some(slots))?;
+        let mut memory = Memory::new(slots, slot_bytes)?;
         let mut headers = touched(empty_header(), Some(slots))?;
-
-        let base = bytes.as_mut_ptr();
-        let mut iovecs = touched(iovec { iov_base: base.cast(), iov_len: slot_bytes }, Some(slots))?;
-        for (i, iovec) in iovecs.iter_mut().enumerate() {
-            // SAFETY: i < slots, so i × stride is inside the slots × stride bytes of `bytes`.
-            iovec.iov_base = unsafe { base.add(i * stride) }.cast();
-        }
-
-        let (first_name, first_control) = (names.as_mut_ptr(), controls.as_mut_ptr());
+        let mut iovecs = touched(iovec { iov_base: ptr::null_mut(), iov_len: slot_bytes }, Some(slots))?;
         let first_iovec = iovecs.as_mut_ptr();
         for (i, header) in headers.iter_mut().enumerate() {
-            // SAFETY: i < slots, the length of `names`.
-            header.msg_hdr.msg_name = unsafe { first_name.add(i) }.cast();
-            // SAFETY: i < slots, the length of `controls`.
-            header.msg_hdr.msg_control = unsafe { first_control.add(i) }.cast();
+            let slot = memory.start_mut(i);
+            // SAFETY: a slot is a Prefix and `slot_bytes` bytes behind it.
+            let payload = unsafe { slot.add(1) }.cast();
             // SAFETY: i < slots, the length of `iovecs`.
-            header.msg_hdr.msg_iov = unsafe { first_iovec.add(i) };
+            let iovec = unsafe { first_iovec.add(i) };
+            // SAFETY: as above; `iovecs` itself is not touched any more.
+            unsafe { (*iovec).iov_base = payload };
+            header.msg_hdr.msg_iov = iovec;
             header.msg_hdr.msg_iovlen = 1;
+            // SAFETY: the slot starts with a Prefix, whose field this is.
+            header.msg_hdr.msg_name = unsafe { &raw mut (*slot).name }.cast();
+            // SAFETY: as for the name.
+            header.msg_hdr.msg_control = unsafe { &raw mut (*slot).control }.cast();
         }
         // Every header counts as used, so that the first `prepare` sets all lengths.
-        Ok(Self {
-            bytes,
-            names,
-            controls,
-            _iovecs: iovecs,
-            headers,
-            slot_bytes,
-            stride,
-            used: slots,
-            coalesced: false,
-            shape: Shape::Mixed,
-        })
+        Ok(Self { memory, _iovecs: iovecs, headers, used: slots, coalesced: false, shape: Shape::Mixed })
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -129,7 +91,7 @@ impl RecvSlots {
     }
 
     pub(crate) fn slot_bytes(&self) -> usize {
-        self.slot_bytes
+        self.memory.slot_bytes()
     }
 
     /// The first `len` slots of the last batch.
@@ -142,11 +104,8 @@ impl RecvSlots {
         assert!(len <= self.used);
         // SAFETY: `used` is at most the length of `headers` (`new`, `recv`), and `len` at most `used`.
         let headers = unsafe { self.headers.get_unchecked(..len) };
-        // SAFETY: as for `headers`; `names` was made with the same length and never changes it.
-        let names = unsafe { self.names.get_unchecked(..len) };
-        // SAFETY: as for `names`.
-        let controls = unsafe { self.controls.get_unchecked(..len) };
-        Batch { shape: self.shape, headers, names, controls, bytes: &self.bytes, stride: self.stride, slots: self }
+        let (memory, slot_bytes) = (self.memory.view(), self.memory.slot_bytes());
+        Batch { shape: self.shape, headers, memory, slot_bytes, coalesced: self.coalesced }
     }
 
     pub(crate) fn set_coalesced(&mut self, coalesced: bool) {
@@ -167,7 +126,7 @@ impl RecvSlots {
         // - timeout NULL: the kernel checks its timeout only after each datagram, so {0,0} would
         //   turn this call into recvmsg and any other value would not bound the wait.
         // SAFETY: `headers` holds at least `allowed` elements, whose name, iov and control pointers
-        // lead into this value's own Vecs (wired in `new`, which never grow), with the lengths
+        // lead into this value's own memory (wired in `new`, which never moves), with the lengths
         // `prepare` has just restored; `&mut self` keeps everybody else out until the call returns.
         let filled = unsafe {
             libc::recvmmsg(
@@ -226,7 +185,7 @@ impl RecvSlots {
         (received.slots, received.calls) = (self.used, 1);
         // The counter only grows and every datagram carries it, so the newest says it all.
         if self.used > 0 {
-            received.kernel_drops = cmsg::kernel_drops(self.control(self.used - 1));
+            received.kernel_drops = cmsg::kernel_drops(self.batch(self.used).control(self.used - 1));
         }
         received
     }
@@ -234,68 +193,36 @@ impl RecvSlots {
     #[cold]
     fn tally_each(&self) -> Received {
         let mut received = Received::default();
-        for (header, name) in self.headers[..self.used].iter().zip(&self.names) {
-            let hdr = &header.msg_hdr;
-            let len = header.msg_len as usize;
-            received.control_truncated += usize::from(hdr.msg_flags & libc::MSG_CTRUNC != 0);
-            if !addr::is_decodable(name, hdr.msg_namelen) || self.lost_its_segments(hdr.msg_flags) {
+        let batch = self.batch(self.used);
+        for (i, header) in batch.headers.iter().enumerate() {
+            let slot = batch.slot(i);
+            received.control_truncated += usize::from(is_control_cut(header));
+            if slot.src.is_none() {
                 received.undecodable += 1;
                 continue;
             }
-            received.bytes += len.min(self.slot_bytes);
-            received.truncated += usize::from(len > self.slot_bytes);
+            received.bytes += slot.data.len();
+            received.truncated += usize::from(slot.original_len > slot.data.len());
             received.deliverable += 1;
         }
         received
     }
+}
 
-    /// A coalesced slot whose control data was cut cannot be taken apart again.
-    #[inline]
-    fn lost_its_segments(&self, flags: c_int) -> bool {
-        self.coalesced && flags & libc::MSG_CTRUNC != 0
-    }
-
-    /// Control messages of slot `i`, as long as the kernel says.
-    #[inline]
-    fn control(&self, i: usize) -> &[u8] {
-        #[allow(clippy::unnecessary_cast, reason = "an u32 in musl")]
-        let len = self.headers[i].msg_hdr.msg_controllen as usize;
-        &self.controls[i].0[..len.min(cmsg::CONTROL_BYTES)]
-    }
-
-    /// Slot `i` of the last `recv`.
-    ///
-    /// # Panics
-    ///
-    /// If `i` is not below the `slots` it reported.
-    #[inline]
-    pub(crate) fn slot(&self, i: usize) -> Slot<'_> {
-        let header = &self.headers[..self.used][i];
-        let original_len = header.msg_len as usize;
-        let start = i * self.stride;
-        let data = &self.bytes[start..start + original_len.min(self.slot_bytes)];
-        let control = self.control(i);
-        let segment_len = if self.coalesced { cmsg::parse(control).segment_len.unwrap_or(0) } else { 0 };
-        let src = if self.lost_its_segments(header.msg_hdr.msg_flags) {
-            None
-        } else {
-            addr::decode(&self.names[i], header.msg_hdr.msg_namelen)
-        };
-        Slot { data, original_len, src, segment_len, control }
-    }
+fn is_control_cut(header: &mmsghdr) -> bool {
+    header.msg_hdr.msg_flags & libc::MSG_CTRUNC != 0
 }
 
 /// The last batch of a [`RecvSlots`], for reading: small enough for a loop to keep in registers.
 #[derive(Clone, Copy)]
 pub(crate) struct Batch<'a> {
     shape: Shape,
-    /// These three have one length: that of the batch.
+    /// One for each datagram.
     headers: &'a [mmsghdr],
-    names: &'a [sockaddr_storage],
-    controls: &'a [ControlSpace],
-    bytes: &'a [u8],
-    stride: usize,
-    slots: &'a RecvSlots,
+    /// A slot for each of `headers`, or more.
+    memory: View<'a>,
+    slot_bytes: usize,
+    coalesced: bool,
 }
 
 impl<'a> Batch<'a> {
@@ -317,7 +244,16 @@ impl<'a> Batch<'a> {
     ///
     /// If `i` is not below `len`.
     pub(crate) fn slot(&self, i: usize) -> Slot<'a> {
-        self.slots.slot(i)
+        let header = &self.headers[i];
+        let original_len = header.msg_len as usize;
+        // SAFETY: `memory` has a slot for each of `headers`.
+        let prefix = unsafe { self.memory.prefix(i) };
+        // A coalesced slot whose control data was cut cannot be taken apart again.
+        let is_lost = self.coalesced && is_control_cut(header);
+        let src = if is_lost { None } else { addr::decode(&prefix.name, header.msg_hdr.msg_namelen) };
+        // SAFETY: `memory` has a slot for each of `headers`, and the length is no more than `slot_bytes`.
+        let data = unsafe { self.memory.payload(i, original_len.min(self.slot_bytes)) };
+        Slot { data, original_len, src, segment_len: self.segment_len(i), control: self.control(i) }
     }
 
     /// Slot `i` of a batch that is not mixed, and whose senders are of this family.
@@ -329,16 +265,14 @@ impl<'a> Batch<'a> {
     pub(crate) fn whole_slot(&self, i: usize, family: Family) -> WholeSlot<'a> {
         assert!(self.shape != Shape::Mixed);
         let header = &self.headers[i];
-        // SAFETY: `batch` cut `names` to the length of `headers`, and `i` is below that.
-        let name = unsafe { self.names.get_unchecked(i) };
-        let start = i * self.stride;
-        // SAFETY: `bytes` has one stride for each header (`new`). The batch is not mixed, so `tally` found
-        // no MSG_TRUNC, which the kernel sets wherever it says a length longer than the iovec's slot_bytes
-        // (udp_recvmsg in net/ipv4/udp.c); so msg_len <= slot_bytes <= stride.
-        let data = unsafe { self.bytes.get_unchecked(start..start + header.msg_len as usize) };
+        // SAFETY: `memory` has a slot for each of `headers`.
+        let prefix = unsafe { self.memory.prefix(i) };
+        // SAFETY: as above. The batch is not mixed, so `tally` found no MSG_TRUNC, which the kernel sets
+        // wherever it says a length longer than the iovec's slot_bytes (udp_recvmsg in net/ipv4/udp.c).
+        let data = unsafe { self.memory.payload(i, header.msg_len as usize) };
         let src = match family {
-            Family::V4 => SocketAddr::V4(addr::read_v4(name)),
-            Family::V6 => SocketAddr::V6(addr::read_v6(name)),
+            Family::V4 => SocketAddr::V4(addr::read_v4(&prefix.name)),
+            Family::V6 => SocketAddr::V6(addr::read_v6(&prefix.name)),
         };
         WholeSlot { data, src, control: self.control(i) }
     }
@@ -346,18 +280,17 @@ impl<'a> Batch<'a> {
     /// Size of the datagrams coalesced into slot `i`; 0 when it holds a single one.
     #[inline]
     pub(crate) fn segment_len(&self, i: usize) -> usize {
-        cmsg::parse(self.control(i)).segment_len.unwrap_or(0)
+        if self.coalesced { cmsg::parse(self.control(i)).segment_len.unwrap_or(0) } else { 0 }
     }
 
     /// Control messages of slot `i`, as long as the kernel says.
     #[inline(always)]
     fn control(&self, i: usize) -> &'a [u8] {
-        let header = &self.headers[i];
-        // SAFETY: `batch` cut `controls` to the length of `headers`, and `i` is below that.
-        let control = unsafe { self.controls.get_unchecked(i) };
         #[allow(clippy::unnecessary_cast, reason = "an u32 in musl")]
-        let len = (header.msg_hdr.msg_controllen as usize).min(cmsg::CONTROL_BYTES);
-        &control.0[..len]
+        let len = (self.headers[i].msg_hdr.msg_controllen as usize).min(cmsg::CONTROL_BYTES);
+        // SAFETY: `memory` has a slot for each of `headers`.
+        let prefix = unsafe { self.memory.prefix(i) };
+        &prefix.control[..len]
     }
 }
 
@@ -369,15 +302,17 @@ mod tests {
     fn headers_lead_into_the_slots_own_memory_even_after_a_move() {
         let slots = RecvSlots::new(5, 100).unwrap();
         let moved = Box::new(slots);
-        let span = moved.bytes.as_ptr_range();
         for (i, header) in moved.headers.iter().enumerate() {
+            // SAFETY: five slots were made.
+            let prefix = unsafe { moved.memory.view().prefix(i) };
+            // SAFETY: as above, of 100 bytes.
+            let payload = unsafe { moved.memory.view().payload(i, 100) };
             // SAFETY: msg_iov leads to element i of the iovecs, which `moved` still owns.
             let iov = unsafe { *header.msg_hdr.msg_iov };
-            assert_eq!(iov.iov_base.cast_const().cast(), span.start.wrapping_add(i * moved.stride));
-            assert!(iov.iov_base.cast_const().cast::<u8>().wrapping_add(iov.iov_len) <= span.end);
-            assert_eq!(header.msg_hdr.msg_name.cast_const().cast(), &raw const moved.names[i]);
-            assert_eq!(header.msg_hdr.msg_control.cast_const().cast(), &raw const moved.controls[i]);
-            assert_eq!(header.msg_hdr.msg_control as usize % align_of::<cmsghdr>(), 0);
+            assert_eq!((iov.iov_base.cast_const().cast(), iov.iov_len), (payload.as_ptr(), 100));
+            assert_eq!((payload.len(), payload.as_ptr() as usize % 64), (100, 0));
+            assert_eq!(header.msg_hdr.msg_name.cast_const().cast(), &raw const prefix.name);
+            assert_eq!(header.msg_hdr.msg_control.cast_const().cast(), &raw const prefix.control);
         }
     }
 

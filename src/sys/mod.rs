@@ -38,6 +38,8 @@ mod addr;
 #[cfg(target_os = "linux")]
 pub(crate) mod cmsg;
 #[cfg(all(target_os = "linux", not(force_single)))]
+mod memory;
+#[cfg(all(target_os = "linux", not(force_single)))]
 mod mmsg;
 #[cfg(all(target_os = "linux", not(force_single)))]
 mod sendmmsg;
