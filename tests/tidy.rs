@@ -123,8 +123,10 @@ fn every_unsafe_block_has_a_safety_comment_right_above_it() {
             blocks += 1;
             // The statement may have begun a few lines above; the comment stands over that.
             let above = lines[..number].iter().rev().take(12).map(|line| line.trim());
-            let is_explained = above.take_while(|line| !line.is_empty()).any(|line| line.starts_with("// SAFETY:"));
-            assert!(is_explained, "{path}:{}: no SAFETY comment: {}", number + 1, line.trim());
+            // What an unsafe function asks of its callers is part of its documentation.
+            let mark = if line.contains("unsafe fn ") { "/// # Safety" } else { "// SAFETY:" };
+            let is_explained = above.take_while(|line| !line.is_empty()).any(|line| line.starts_with(mark));
+            assert!(is_explained, "{path}:{}: no {mark}: {}", number + 1, line.trim());
         }
     }
     assert!(blocks > 10, "the search finds nothing any more");
