@@ -10,6 +10,7 @@
 #![cfg(target_os = "linux")]
 
 pub mod drained;
+pub mod flooded;
 pub mod harness;
 pub mod machine;
 pub mod report;

@@ -31,6 +31,15 @@ pub fn pin(processor: usize) {
     unsafe { libc::sched_setaffinity(0, mem::size_of_val(&set), &raw const set) };
 }
 
+/// Pins the calling thread and lets it, and the threads it makes, go before others where that is
+/// allowed, but as an ordinary thread: under SCHED_FIFO sleeps have no timer slack (prctl(2)), which
+/// users' threads have.
+pub fn prefer(processor: usize) {
+    pin(processor);
+    // SAFETY: the call takes no pointer; 0 is the calling thread.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -20) };
+}
+
 /// Pins the calling thread and lets nothing ordinary interrupt it; says whether that was allowed.
 ///
 /// The slices of neighbours, and the caches they leave cold, would count as ours.

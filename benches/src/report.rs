@@ -39,6 +39,11 @@ impl Report {
         }
     }
 
+    /// Keeps a table made elsewhere, in Markdown.
+    pub fn markdown(&mut self, title: &str, table: &str) {
+        self.tables += &format!("\n### {title}\n\n{table}");
+    }
+
     /// Keeps a figure a goal is judged by; what could not be measured is left out.
     pub fn figure(&mut self, key: &str, value: impl Into<Option<f64>>) {
         if let Some(value) = value.into() {

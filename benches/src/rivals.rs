@@ -71,23 +71,38 @@ impl Recvmmsg {
     ///
     /// If the kernel has no drop counter.
     pub fn with_drop_counter(mut self) -> Self {
+        self.turn_on(libc::SOL_SOCKET, libc::SO_RXQ_OVFL);
+        self
+    }
+
+    /// Lets the kernel coalesce (UDP_GRO); [`drain_coalesced`](Self::drain_coalesced) takes it apart.
+    ///
+    /// # Panics
+    ///
+    /// If the kernel cannot.
+    pub fn with_coalescing(mut self) -> Self {
+        self.turn_on(libc::SOL_UDP, libc::UDP_GRO);
+        self
+    }
+
+    /// Turns on an option that brings control messages, and makes room for them.
+    fn turn_on(&mut self, level: c_int, option: c_int) {
         let on: c_int = 1;
         // SAFETY: the option value is one c_int on this stack frame, with its true size beside it.
         let result = unsafe {
             libc::setsockopt(
                 self.socket.as_raw_fd(),
-                libc::SOL_SOCKET,
-                libc::SO_RXQ_OVFL,
+                level,
+                option,
                 (&raw const on).cast(),
                 size_of::<c_int>() as socklen_t,
             )
         };
-        assert_eq!(result, 0, "SO_RXQ_OVFL");
+        assert_eq!(result, 0, "{}", io::Error::last_os_error());
         self.controls = vec![ControlSpace([0xA5; CONTROL_BYTES]); self.headers.len()];
         for (header, control) in self.headers.iter_mut().zip(&mut self.controls) {
             header.msg_hdr.msg_control = control.0.as_mut_ptr().cast();
         }
-        self
     }
 
     /// The socket.
@@ -103,6 +118,19 @@ impl Recvmmsg {
     /// Takes all there is: bytes, source as a number, whether it was cut.
     #[inline]
     pub fn drain_with(&mut self, mut each: impl FnMut(&[u8], u64, bool)) {
+        self.drain_headers(|header, data, source| each(data, source, header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0));
+    }
+
+    /// Takes all there is, and takes apart what was coalesced: bytes and source of each datagram.
+    #[inline]
+    pub fn drain_coalesced(&mut self, mut each: impl FnMut(&[u8], u64)) {
+        self.drain_headers(|header, data, source| {
+            data.chunks(segment_len(header).unwrap_or(data.len().max(1))).for_each(|data| each(data, source));
+        });
+    }
+
+    #[inline]
+    fn drain_headers(&mut self, mut each: impl FnMut(&mmsghdr, &[u8], u64)) {
         loop {
             let control_bytes = if self.controls.is_empty() { 0 } else { CONTROL_BYTES };
             for header in &mut self.headers {
@@ -125,10 +153,25 @@ impl Recvmmsg {
                 let header = &self.headers[i];
                 let start = i * self.slot_bytes;
                 let data = &self.bytes[start..start + header.msg_len as usize];
-                each(data, address(&self.names[i]), header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0);
+                each(header, data, address(&self.names[i]));
             }
         }
     }
+}
+
+/// Size of the datagrams that were coalesced into this one, from its only control message.
+fn segment_len(header: &mmsghdr) -> Option<usize> {
+    // SAFETY: `msg_control` leads to `msg_controllen` bytes that the kernel has written.
+    let message = unsafe { libc::CMSG_FIRSTHDR(&raw const header.msg_hdr) };
+    // SAFETY: it is null, or an aligned cmsghdr within these bytes, which live as long as the header.
+    let message = unsafe { message.as_ref() }?;
+    (message.cmsg_level == libc::SOL_UDP && message.cmsg_type == libc::UDP_GRO).then(|| {
+        // SAFETY: pure arithmetic on the address of the header.
+        let data = unsafe { libc::CMSG_DATA(message) };
+        // SAFETY: a UDP_GRO message carries one c_int (udp(7)), at any alignment.
+        let len = unsafe { data.cast::<c_int>().read_unaligned() };
+        len as usize
+    })
 }
 
 /// `recvfrom`, one datagram a call, with addresses.
@@ -283,7 +326,15 @@ pub fn poll_readable(socket: &UdpSocket, timeout: Duration) -> io::Result<bool> 
     let mut poll = pollfd { fd: socket.as_raw_fd(), events: libc::POLLIN, revents: 0 };
     // SAFETY: one pollfd, exclusively borrowed for the call.
     let ready = unsafe { libc::poll(&raw mut poll, 1, timeout.as_millis() as c_int) };
-    if ready < 0 { Err(io::Error::last_os_error()) } else { Ok(ready > 0) }
+    is_ready(ready)
+}
+
+/// A signal, or a machine put to sleep for a moment, is as good as nothing there yet.
+fn is_ready(ready: c_int) -> io::Result<bool> {
+    match io::Error::last_os_error() {
+        error if ready < 0 && error.kind() != io::ErrorKind::Interrupted => Err(error),
+        _ => Ok(ready > 0),
+    }
 }
 
 /// Waits for one socket by `epoll`, as servers with many do.
@@ -319,6 +370,6 @@ impl Epoll {
         let mut event = libc::epoll_event { events: 0, u64: 0 };
         // SAFETY: room for one event, exclusively borrowed for the call.
         let ready = unsafe { libc::epoll_wait(self.0.as_raw_fd(), &raw mut event, 1, timeout.as_millis() as c_int) };
-        if ready < 0 { Err(io::Error::last_os_error()) } else { Ok(ready > 0) }
+        is_ready(ready)
     }
 }

@@ -2,7 +2,8 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::mem;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::os::fd::AsRawFd;
 
 use hio_udp::{BatchPeer, PeerConfig, Transport};
@@ -153,7 +154,12 @@ pub const IO_URING: &str = "io_uring";
 
 /// How many datagrams of `len` bytes a socket of [`socket`] or [`batch_peer`] surely holds, at most `wanted`.
 pub fn queue_depth(wanted: usize, len: usize) -> usize {
-    let probe = socket(RECV_BUF_BYTES);
+    queue_depth_of(RECV_BUF_BYTES, wanted, len)
+}
+
+/// The same of a socket for which so many bytes were asked.
+pub fn queue_depth_of(recv_buf_bytes: usize, wanted: usize, len: usize) -> usize {
+    let probe = socket(recv_buf_bytes);
     let bytes = SockRef::from(&probe).recv_buffer_size().unwrap_or(0);
     // A quarter of the buffer may still be charged for datagrams that were just taken (udp_rmem_release).
     wanted.min(hio_udp::datagrams_held(bytes, len) * 2 / 3)
@@ -171,6 +177,52 @@ pub fn fill_queue(sender: &UdpSocket, dst: SocketAddr, payload: &[u8], count: us
     for _ in 0..count {
         assert_eq!(sender.send_to(payload, dst).expect("loopback takes it"), payload.len());
     }
+}
+
+/// Sends one datagram from another local address than the socket's own (IP_PKTINFO, ip(7)).
+///
+/// # Panics
+///
+/// If loopback does not take it.
+pub fn send_from(sender: &UdpSocket, source: Ipv4Addr, payload: &[u8], to: SocketAddrV4) {
+    let mut name = libc::sockaddr_in {
+        sin_family: libc::AF_INET as libc::sa_family_t,
+        sin_port: to.port().to_be(),
+        sin_addr: libc::in_addr { s_addr: to.ip().to_bits().to_be() },
+        sin_zero: [0; 8],
+    };
+    let mut iovec = libc::iovec { iov_base: payload.as_ptr().cast_mut().cast(), iov_len: payload.len() };
+    let mut control = SourceControl {
+        header: libc::cmsghdr {
+            cmsg_len: mem::offset_of!(SourceControl, source) + size_of::<libc::in_pktinfo>(),
+            cmsg_level: libc::IPPROTO_IP,
+            cmsg_type: libc::IP_PKTINFO,
+        },
+        source: libc::in_pktinfo {
+            ipi_ifindex: 0,
+            ipi_spec_dst: libc::in_addr { s_addr: source.to_bits().to_be() },
+            ipi_addr: libc::in_addr { s_addr: 0 },
+        },
+    };
+    // SAFETY: msghdr holds integers and raw pointers only; zeroes and nulls are valid.
+    let mut header: libc::msghdr = unsafe { mem::zeroed() };
+    header.msg_name = (&raw mut name).cast();
+    header.msg_namelen = size_of_val(&name) as libc::socklen_t;
+    header.msg_iov = &raw mut iovec;
+    header.msg_iovlen = 1;
+    header.msg_control = (&raw mut control).cast();
+    header.msg_controllen = size_of_val(&control);
+    // SAFETY: everything the header leads to is alive, of the size given, and only read.
+    let sent = unsafe { libc::sendmsg(sender.as_raw_fd(), &raw const header, 0) };
+    assert_eq!(usize::try_from(sent).ok(), Some(payload.len()), "{}", io::Error::last_os_error());
+}
+
+/// One control message with its data, laid out as cmsg(3) says: on every Linux the header's size is a
+/// multiple of its alignment, and so is the whole.
+#[repr(C)]
+struct SourceControl {
+    header: libc::cmsghdr,
+    source: libc::in_pktinfo,
 }
 
 /// Makes the kernel cut what `sender` sends into datagrams of `len` bytes (UDP_SEGMENT).
