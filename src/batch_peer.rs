@@ -242,6 +242,9 @@ impl BatchPeer {
     /// Each is a payload and its destination; a payload is anything that is bytes by reference: a
     /// slice, an array, a `Vec`, a `str`. Of a slice of pairs, pass `pairs.iter().copied()`.
     ///
+    /// Grams of one length to one destination that follow each other cost a fraction of others:
+    /// [`PeerConfig::segment`].
+    ///
     /// Stops at the first gram that fails or that the kernel has no room for, and reports it;
     /// everything behind it is untouched, though counted, so `grams` must come to an end. Grams
     /// queued before go first; as long as they cannot, nothing of `grams` is sent.
@@ -286,6 +289,11 @@ impl BatchPeer {
     /// Whether the kernel coalesces datagrams for this peer (UDP_GRO).
     pub fn coalesces(&self) -> bool {
         self.endpoint.coalesced
+    }
+
+    /// Whether the kernel takes rows of grams as one message for this peer (UDP_SEGMENT).
+    pub fn segments(&self) -> bool {
+        self.endpoint.segmented
     }
 
     fn empty_rings(&mut self) {
@@ -427,7 +435,7 @@ impl Outbox {
         grams: impl Iterator<Item = (&'d [u8], SocketAddr)>,
     ) -> SendReport {
         match self.send_queued_first(endpoint) {
-            Stopped::Done => endpoint.send_grams(&mut self.batch, grams.fuse()),
+            Stopped::Done => endpoint.send_grams(&mut self.batch, grams),
             stopped => SendReport { pending: grams.count(), stopped, ..SendReport::default() },
         }
     }

@@ -87,6 +87,7 @@ pub struct PeerConfig {
     pub(crate) dst_addr: bool,
     pub(crate) ecn: bool,
     pub(crate) coalesce: bool,
+    pub(crate) segment: bool,
     pub(crate) gather: Duration,
     pub(crate) wl: Option<WireLog>,
 }
@@ -110,6 +111,7 @@ impl Default for PeerConfig {
             dst_addr: false,
             ecn: false,
             coalesce: false,
+            segment: true,
             gather: DEFAULT_GATHER,
             wl: None,
         }
@@ -259,6 +261,26 @@ impl PeerConfig {
     #[doc(alias = "UDP_GRO")]
     pub fn coalesce(mut self, on: bool) -> Self {
         self.coalesce = on;
+        self
+    }
+
+    /// Lets [`send_batch`](crate::BatchPeer::send_batch) and [`flush`](crate::BatchPeer::flush) give the
+    /// kernel a row of grams as one message, which it cuts (UDP_SEGMENT). On by default.
+    ///
+    /// A row is grams to one destination that follow each other and have one length; the last may be
+    /// shorter, and none is empty. Sending one then costs a fraction, and what arrives and what is
+    /// reported is the same as without. A row the system refuses goes out gram by gram
+    /// ([`Stats::segment_refusals`](crate::Stats::segment_refusals)), and nothing is joined for a
+    /// while: for one batch, and twice as many after each further refusal, at most 1,024.
+    ///
+    /// Turn it off where rows of datagrams come too fast for the receiver: they reach its buffer all at
+    /// once. Or where a packet filter on this machine must see each datagram by itself, or rows to one
+    /// destination do not fit its path's MTU while others do. Linux batch backend only; elsewhere, and for
+    /// a `Peer`, it does nothing.
+    #[doc(alias = "UDP_SEGMENT")]
+    #[doc(alias = "GSO")]
+    pub fn segment(mut self, on: bool) -> Self {
+        self.segment = on;
         self
     }
 

@@ -3,7 +3,7 @@
 //! Sockets own no memory: rings and buffers are handed in by the peer for each call. How an endpoint
 //! receives stands in `receive.rs`, how it sends in `send.rs`.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
@@ -12,6 +12,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::buffers::{self, BufReport, Direction, Want};
 use crate::config::{Ha, PeerConfig};
 use crate::multicast::{Interface, Multicast};
+use crate::segment::Backoff;
 use crate::stats::{Counters, Stats};
 use crate::sys::socket as sys_socket;
 use crate::wire::{Entry, WireLog};
@@ -35,6 +36,12 @@ pub(crate) struct Endpoint {
     coalesce: bool,
     /// Whether this socket coalesces (UDP_GRO is on).
     pub(crate) coalesced: bool,
+    /// Whether segmentation was asked for; the socket may not have it.
+    segment: bool,
+    /// Whether this socket segments (UDP_SEGMENT is there).
+    pub(crate) segmented: bool,
+    /// Whether it does so now, after refusals.
+    pub(crate) backoff: Cell<Backoff>,
     socket: Option<UdpSocket>,
     /// What goes over the wire is logged here.
     pub(crate) wl: Option<WireLog>,
@@ -63,6 +70,9 @@ impl Endpoint {
             ecn: config.ecn,
             coalesce: config.coalesce,
             coalesced: false,
+            segment: config.segment,
+            segmented: false,
+            backoff: Cell::default(),
             socket: None,
             wl: config.wl.clone(),
             counters: Counters::default(),
@@ -138,6 +148,8 @@ impl Endpoint {
         }
         // A backend that cannot read the segment size would glue datagrams together.
         self.coalesced = self.coalesce && crate::sys::COALESCES && sys_socket::enable_coalescing(socket).is_ok();
+        self.segmented = self.segment && crate::sys::SEGMENTS && sys_socket::can_segment(socket);
+        self.backoff = Cell::default();
         Ok(())
     }
 

@@ -80,6 +80,25 @@ pub(crate) fn on_send_error(error: io::Error, counters: &Counters, name: &str, h
     }
 }
 
+/// Whether this error of a segmented message may be one of its segmentation: worth trying its datagrams
+/// one by one before it is taken for theirs.
+///
+/// EIO, where checksums are not left to the device or a tunnel stands between; EINVAL or, since Linux
+/// 6.14, EMSGSIZE, where a segment is longer than the path takes in one piece; EMSGSIZE, ENOBUFS and
+/// ENOMEM, where there is no memory for the whole. Most of them say other things too, like a missing route.
+pub(crate) fn may_be_refusal(error: &io::Error) -> bool {
+    #[cfg(target_os = "linux")]
+    return matches!(
+        error.raw_os_error(),
+        Some(libc::EIO | libc::EINVAL | libc::EMSGSIZE | libc::EOPNOTSUPP | libc::ENOBUFS | libc::ENOMEM)
+    );
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = error;
+        false
+    }
+}
+
 fn was_restart(error: &io::Error) -> bool {
     cfg!(target_os = "linux") && error.raw_os_error() == Some(ERESTARTSYS)
 }

@@ -7,7 +7,8 @@ use crate::endpoint::Endpoint;
 use crate::pcapng::Flow;
 use crate::policy::{self, INTERRUPTIONS_MAX, OnSend};
 use crate::ring::SendRing;
-use crate::sys::{SendBatch, Staged, socket as sys_socket};
+use crate::segment::{Backoff, Joiner};
+use crate::sys::{SendBatch, Staged, Taken, socket as sys_socket};
 use crate::wire::{Entry, WireLog};
 
 /// Why a batch send stopped.
@@ -117,8 +118,8 @@ impl Endpoint {
         let socket = self.socket()?;
         for _ in 0..INTERRUPTIONS_MAX {
             let result = sys_socket::send_one(socket, data, dst);
-            let sent = usize::from(result.is_ok());
-            self.counters.on_send_call(sent, sent * data.len());
+            let grams = usize::from(result.is_ok());
+            self.counters.on_send_call(Taken { grams, bytes: grams * data.len(), segmented: 0 });
             match result {
                 Ok(_) => {
                     if let Some(wl) = &self.wl {
@@ -175,57 +176,81 @@ impl Endpoint {
                 return SendReport { pending, first_error: Some((0, error)), stopped: Stopped::Closed, ..report };
             }
         };
-        let mut next = grams.next();
-        while next.is_some() {
-            let mut staged = batch.stage();
-            while let Some((data, dst)) = next {
-                staged.push(data, dst);
-                log.staged(data, dst);
-                next = grams.next();
-                if staged.is_full() {
-                    break;
-                }
+        let mut is_last = false;
+        while !is_last && report.stopped == Stopped::Done {
+            let mut staged;
+            (staged, is_last) = self.stage(batch, &mut grams, log);
+            if staged.left() == 0 {
+                break; // the batch before was the last, and full
             }
-            let (before, sent_before) = (report.settled(), report.sent);
+            let sent_before = report.sent;
             self.send_staged(socket, &mut staged, &mut report);
             log.sent(self, report.sent - sent_before);
-            report.pending = staged.len() - (report.settled() - before);
-            if report.stopped != Stopped::Done {
-                break;
-            }
+            report.pending = staged.left() - usize::from(report.stopped == Stopped::Failed);
         }
-        report.pending += usize::from(next.is_some()) + grams.count();
+        if !is_last {
+            report.pending += grams.count();
+        }
         report
+    }
+
+    /// Stages as many grams as a batch takes, and says whether they came to an end before it was full.
+    #[inline(always)]
+    fn stage<'b, 'd>(
+        &self,
+        batch: &'b mut SendBatch,
+        grams: &mut impl Iterator<Item = (&'d [u8], SocketAddr)>,
+        log: &mut impl Note<'d>,
+    ) -> (Staged<'b, 'd>, bool) {
+        let mut joiner = Joiner::new(self.segmented && self.backoff.get().may_join());
+        let mut staged = batch.stage();
+        while !staged.is_full() {
+            let Some((data, dst)) = grams.next() else { return (staged, true) };
+            let count = staged.push(data, dst, joiner.takes(data.len()));
+            joiner.on_pushed(data.len(), count);
+            log.staged(data, dst);
+        }
+        (staged, false)
     }
 
     /// Sends one staged batch, adding to `report`.
     ///
-    /// The kernel hides the error of a datagram that is not the first of its call, so after a short
-    /// count the datagram at the stuck place goes alone (T6). If it fails, its error is now known.
+    /// The kernel hides the error of a message that is not the first of its call, so after a short
+    /// count the gram at the stuck place goes alone (T6). If it fails, its error is now known.
     /// If it goes, the error was one of the socket's own, like a refused connection, and was used
     /// up; going alone also makes sure that the next such error stands at the front of its call,
     /// where it cannot be hidden again (T7).
+    ///
+    /// Or the error was one of the segmentation. Then it comes again with the rest of that message, at the
+    /// front; the batch goes on gram by gram, and it is for the next gram, alone, to say whose error it was.
     fn send_staged(&self, socket: &UdpSocket, staged: &mut Staged<'_, '_>, report: &mut SendReport) {
-        let (mut done, mut alone, mut interruptions) = (0, false, 0);
-        while done < staged.len() {
-            let end = if alone { done + 1 } else { staged.len() };
-            let result = staged.send(done..end, socket);
-            let taken = *result.as_ref().unwrap_or(&0);
-            let bytes = (done..done + taken).map(|i| staged.gram_len(i)).sum();
-            self.counters.on_send_call(taken, bytes);
-            report.sent += taken;
-            report.bytes += bytes;
-            alone = done + taken < end;
-            done += taken;
+        let (mut alone, mut interruptions, mut suspected) = (false, 0, None);
+        self.change_backoff(Backoff::on_batch);
+        while staged.left() > 0 {
+            let (asked, is_joined) = if alone { (1, false) } else { (staged.left(), staged.is_joined()) };
+            let result = if alone { staged.send_one(socket) } else { staged.send(socket) };
+            let taken = *result.as_ref().unwrap_or(&Taken::default());
+            self.counters.on_send_call(taken);
+            report.sent += taken.grams;
+            report.bytes += taken.bytes;
+            alone = taken.grams < asked;
             let Err(error) = result else {
                 // A call that took nothing and gave no error tried nothing either.
-                interruptions = if taken == 0 { interruptions + 1 } else { 0 };
-                if interruptions < INTERRUPTIONS_MAX {
-                    continue;
+                interruptions = if taken.grams == 0 { interruptions + 1 } else { 0 };
+                if interruptions == INTERRUPTIONS_MAX {
+                    report.stopped = Stopped::WouldBlock;
+                    return;
                 }
-                report.stopped = Stopped::WouldBlock;
-                return;
+                if taken.grams > 0 && suspected.is_some() {
+                    self.on_segment_refusal(suspected.take());
+                }
+                continue;
             };
+            if is_joined && policy::may_be_refusal(&error) {
+                staged.unjoin();
+                suspected = Some(error);
+                continue;
+            }
             match policy::on_send_error(error, &self.counters, &self.name, self.ha) {
                 OnSend::Again if interruptions < INTERRUPTIONS_MAX => interruptions += 1,
                 OnSend::Again | OnSend::WouldBlock => {
@@ -238,6 +263,23 @@ impl Endpoint {
                 }
                 OnSend::Failed(error) => return report.fail(error),
             }
+        }
+    }
+
+    #[inline]
+    fn change_backoff(&self, change: fn(&mut Backoff)) {
+        let mut backoff = self.backoff.get();
+        change(&mut backoff);
+        self.backoff.set(backoff);
+    }
+
+    /// A message was refused whose first gram then went alone, so `error` was of its segmentation.
+    #[cold]
+    fn on_segment_refusal(&self, error: Option<io::Error>) {
+        self.change_backoff(Backoff::on_refusal);
+        if let (0, Some(error)) = (self.counters.on_segment_refusal(), error) {
+            let (name, ha) = (&self.name, self.ha);
+            log::warn!("peer '{name}' on {ha}: a segmented message was refused, and sent gram by gram: {error}");
         }
     }
 

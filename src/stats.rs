@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 
-use crate::sys::{BACKEND, Received};
+use crate::sys::{BACKEND, Received, Taken};
 
 /// How many different errnos are told apart; later ones are counted together.
 const ERRNOS: usize = 16;
@@ -91,6 +91,11 @@ pub struct Stats {
     pub grams_sent: u64,
     /// Payload bytes of these.
     pub bytes_sent: u64,
+    /// Of the sent: those that left in one message with others ([`PeerConfig::segment`](crate::PeerConfig::segment)).
+    #[doc(alias = "UDP_SEGMENT")]
+    pub grams_segmented: u64,
+    /// Times the system refused such a message and then took its datagrams one by one.
+    pub segment_refusals: u64,
     /// Times a send found the socket's send buffer full (EAGAIN, EWOULDBLOCK).
     pub send_would_block: u64,
     /// Times a send found no buffer in the system or the device (ENOBUFS, ENOMEM).
@@ -170,12 +175,23 @@ impl Counters {
     }
 
     #[inline]
-    pub(crate) fn on_send_call(&self, grams: usize, bytes: usize) {
+    pub(crate) fn on_send_call(&self, taken: Taken) {
         self.update(|stats| {
             stats.send_calls += 1;
-            stats.grams_sent += grams as u64;
-            stats.bytes_sent += bytes as u64;
+            stats.grams_sent += taken.grams as u64;
+            stats.bytes_sent += taken.bytes as u64;
+            stats.grams_segmented += taken.segmented as u64;
         });
+    }
+
+    /// Counts a segmented message that the system refused; gives how many there were before.
+    pub(crate) fn on_segment_refusal(&self) -> u64 {
+        let mut before = 0;
+        self.update(|stats| {
+            before = stats.segment_refusals;
+            stats.segment_refusals += 1;
+        });
+        before
     }
 
     pub(crate) fn on_wait_call(&self) {

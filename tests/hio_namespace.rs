@@ -188,6 +188,29 @@ fn h108_a_datagram_longer_than_the_mtu_arrives<T: TestPeer>() {
     }
 }
 
+#[test]
+fn t13_rows_of_datagrams_longer_than_the_mtu_arrive_and_pause_segmentation() {
+    let Some(mut network) = Network::private() else { return };
+    network.set_ethernet_mtu();
+    let (mut sender, mut receiver): (BatchPeer, BatchPeer) = (any_local(), opened(any_local_config().gram_size(9_000)));
+    let dst = receiver.ha();
+    let mut exchange = |sender: &mut BatchPeer, len: usize| {
+        let grams: Vec<_> = (0..10).map(|i| pattern(len - usize::from(i == 9))).collect();
+        assert_eq!(sender.send_batch(grams.iter().map(|data| (data, dst))).sent, grams.len());
+        for data in &grams {
+            assert_eq!(receive_one(&mut receiver).0, *data);
+        }
+    };
+    let is_segmenting = sender.segments();
+    for (len, segmented, refusals) in [(1_472, 10, 0), (1_473, 10, 1), (1_472, 10, 1), (1_472, 20, 1), (9_000, 20, 2)] {
+        exchange(&mut sender, len);
+        let stats = sender.stats();
+        let expected = if is_segmenting { (segmented, refusals) } else { (0, 0) };
+        assert_eq!((stats.grams_segmented, stats.segment_refusals), expected, "{len}");
+    }
+    assert_eq!((sender.stats().grams_sent, sender.stats().grams_send_failed), (50, 0));
+}
+
 fn h115_a_loopback_peer_cannot_send_off_the_machine<T: TestPeer>() {
     let Some(mut network) = Network::private() else { return };
     if !run("ip link add hio0 type veth peer name hio1") {

@@ -280,8 +280,9 @@ mod batches {
             (b"x", me)
         });
         assert_eq!(peer.send_batch(grams).sent, 10);
-        // One is asked for before the batch in front of it goes, of four grams or a single one.
-        assert_eq!((logged[1], logged[9]), (0, 8), "{logged:?}");
+        // A batch, of four grams or a single one, has gone before the gram behind it is asked for.
+        let batch = if peer.stats().backend == "single" { 1 } else { 4 };
+        assert_eq!(logged, (0..10).map(|i| i / batch * batch).collect::<Vec<_>>());
         assert_eq!(tx(&log), wire_entry("Tx", me, b"x").repeat(10));
     }
 

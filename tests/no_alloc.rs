@@ -177,6 +177,31 @@ fn fill_wait_queue_and_flush_do_not_allocate() {
 }
 
 #[test]
+fn rows_that_leave_as_one_message_do_not_allocate() {
+    let (mut from, mut refused): (BatchPeer, BatchPeer) = (open(), open());
+    #[cfg(target_os = "linux")]
+    support::refuse_segments(&refused);
+    let mut peer = open_batch(config().coalesce(true));
+    let dst = peer.ha();
+    let row = |_| (&DATA[..100], dst);
+    let count = allocations(|| {
+        for _ in 0..GRAMS / BURST {
+            for sender in [&mut from, &mut refused] {
+                assert_eq!(sender.send_batch((0..BURST).map(row)).sent, BURST);
+                let mut received = 0;
+                while received < BURST {
+                    received += peer.fill().unwrap().filter(|gram| gram.data.len() == 100).count();
+                }
+            }
+        }
+    });
+    assert_eq!((count, peer.stats().grams_received as usize), (0, 2 * GRAMS));
+    let [from, refused] = [from.stats(), refused.stats()];
+    let expected = if support::is_mmsg(&peer) { (GRAMS as u64, 0, true) } else { (0, 0, false) };
+    assert_eq!((from.grams_segmented, refused.grams_segmented, refused.segment_refusals > 1), expected);
+}
+
+#[test]
 fn gathering_does_not_allocate() {
     let mut peer = open_batch(config().gather(std::time::Duration::from_nanos(1)));
     let me = peer.ha();

@@ -64,35 +64,59 @@ pub(super) fn read_v6(storage: &sockaddr_storage) -> SocketAddrV6 {
 }
 
 /// Writes `address` into `storage` and gives the length the kernel wants with it.
-#[inline]
+#[inline(always)]
 pub(super) fn encode(address: SocketAddr, storage: &mut sockaddr_storage) -> socklen_t {
-    let target = ptr::from_mut(storage);
     match address {
-        SocketAddr::V4(v4) => {
-            let value = sockaddr_in {
-                sin_family: AF_INET as sa_family_t,
-                sin_port: v4.port().to_be(),
-                sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(v4.ip().octets()) },
-                sin_zero: [0; 8],
-            };
-            // SAFETY: `target` comes from an exclusive reference to a sockaddr_storage, which is
-            // large and aligned enough for a sockaddr_in (asserted above).
-            unsafe { target.cast::<sockaddr_in>().write(value) };
-            size_of::<sockaddr_in>() as socklen_t
-        }
-        SocketAddr::V6(v6) => {
-            let value = sockaddr_in6 {
-                sin6_family: AF_INET6 as sa_family_t,
-                sin6_port: v6.port().to_be(),
-                sin6_flowinfo: v6.flowinfo(),
-                sin6_addr: libc::in6_addr { s6_addr: v6.ip().octets() },
-                sin6_scope_id: v6.scope_id(),
-            };
-            // SAFETY: as above, for sockaddr_in6.
-            unsafe { target.cast::<sockaddr_in6>().write(value) };
-            size_of::<sockaddr_in6>() as socklen_t
-        }
+        SocketAddr::V4(v4) => encode_v4(v4, storage),
+        SocketAddr::V6(v6) => encode_v6(&v6, storage),
     }
+}
+
+#[inline(always)]
+fn encode_v4(v4: SocketAddrV4, storage: &mut sockaddr_storage) -> socklen_t {
+    let value = sockaddr_in {
+        sin_family: AF_INET as sa_family_t,
+        sin_port: v4.port().to_be(),
+        sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(v4.ip().octets()) },
+        sin_zero: [0; 8],
+    };
+    // SAFETY: the target comes from an exclusive reference to a sockaddr_storage, which is
+    // large and aligned enough for a sockaddr_in (asserted above).
+    unsafe { ptr::from_mut(storage).cast::<sockaddr_in>().write(value) };
+    size_of::<sockaddr_in>() as socklen_t
+}
+
+/// By itself, so that a loop over IPv4 addresses does not pay for its registers.
+#[inline(never)]
+fn encode_v6(v6: &SocketAddrV6, storage: &mut sockaddr_storage) -> socklen_t {
+    let value = sockaddr_in6 {
+        sin6_family: AF_INET6 as sa_family_t,
+        sin6_port: v6.port().to_be(),
+        sin6_flowinfo: v6.flowinfo(),
+        sin6_addr: libc::in6_addr { s6_addr: v6.ip().octets() },
+        sin6_scope_id: v6.scope_id(),
+    };
+    // SAFETY: as in `encode_v4`, for a sockaddr_in6.
+    unsafe { ptr::from_mut(storage).cast::<sockaddr_in6>().write(value) };
+    size_of::<sockaddr_in6>() as socklen_t
+}
+
+/// What [`short`] gives for an address that is longer.
+pub(super) const NO_SHORT: u64 = u64::MAX;
+
+/// An IPv4 address as one number, for quick comparing; all others have [`NO_SHORT`].
+#[inline(always)]
+pub(super) fn short(address: SocketAddr) -> u64 {
+    match address {
+        SocketAddr::V4(v4) => u64::from(u32::from_ne_bytes(v4.ip().octets())) << 16 | u64::from(v4.port()),
+        SocketAddr::V6(_) => NO_SHORT,
+    }
+}
+
+/// Whether `storage` holds the IPv6 address `address`.
+#[inline(never)]
+pub(super) fn is_v6(storage: &sockaddr_storage, address: SocketAddr) -> bool {
+    i32::from(storage.ss_family) == AF_INET6 && SocketAddr::V6(read_v6(storage)) == address
 }
 
 /// Decodes an address from raw bytes as a stranger might lay them out: for fuzzing and tests.
@@ -118,6 +142,31 @@ mod tests {
             let len = encode(address, &mut storage);
             assert_eq!(decode(&storage, len), Some(address), "{text}");
         }
+    }
+
+    #[test]
+    fn two_destinations_are_the_same_if_all_of_their_parts_are() {
+        let texts = [
+            "127.0.0.1:1",
+            "127.0.0.1:2",
+            "127.0.0.2:1",
+            "255.255.255.255:65535",
+            "[::ffff:127.0.0.1]:1",
+            "[::1]:1",
+            "[::1]:2",
+            "[fe80::1%1]:1",
+            "[fe80::1%2]:1",
+        ];
+        let addresses = texts.map(|text| text.parse::<SocketAddr>().unwrap());
+        for one in addresses {
+            let mut storage = empty();
+            encode(one, &mut storage);
+            for other in addresses {
+                let is_same = short(one) == short(other) && (short(one) != NO_SHORT || is_v6(&storage, other));
+                assert_eq!(is_same, one == other, "{one} {other}");
+            }
+        }
+        assert!(!is_v6(&empty(), "[::]:0".parse().unwrap()));
     }
 
     #[test]

@@ -13,7 +13,7 @@ pub(crate) use super::Call;
 pub(crate) enum Fault {
     /// The call fails with this errno and does nothing.
     Errno(i32),
-    /// The call is made with at most this many datagrams.
+    /// The call is made with at most this many messages: datagrams, or rows of them joined to send.
     Short(usize),
 }
 
@@ -40,7 +40,7 @@ pub(crate) fn clear() {
     PLAN.with_borrow_mut(Vec::clear);
 }
 
-/// How many datagrams the coming call may handle, or the error it must give.
+/// How many messages the coming call may handle, or the error it must give.
 pub(crate) fn limit(call: Call) -> io::Result<usize> {
     PLAN.with_borrow_mut(|plan| {
         let Some(index) = plan.iter().position(|p| p.call == call) else {

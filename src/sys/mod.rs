@@ -20,9 +20,13 @@
 //! | `Batch::shape() -> Shape` | what all its slots have in common; a backend may always say `Mixed` |
 //! | `Batch::whole_slot(i, family) -> WholeSlot`, `segment_len(i)` | slot `i` at less cost, in a batch that is not `Mixed` |
 //! | `SendBatch::new(capacity)` | headers for up to `capacity` datagrams a system call, allocated once |
+//! | `SEGMENTS` | whether it can send several datagrams as one message; if not, none ever joins another |
 //! | `SendBatch::stage() -> Staged` | an empty batch that borrows every payload pushed into it until it is dropped |
-//! | `Staged::push`, `is_full`, `len`, `gram_len` | collect datagrams, at most `capacity` |
-//! | `Staged::send(range, socket) -> io::Result<usize>` | one system call: how many of `range`, from its start, the kernel took; an error means none |
+//! | `Staged::push(data, dst, may_join) -> usize`, `is_full` | collect datagrams, at most `capacity`; one that may join goes into the message of the one before it if both have the same destination; the result is how many are in its message now. Which lengths may join, `segment.rs` says |
+//! | `Staged::left` | how many were pushed and not yet taken |
+//! | `Staged::send(socket) -> io::Result<Taken>` | one system call over what is left: what the kernel took of it, from its start; an error means nothing |
+//! | `Staged::send_one(socket) -> io::Result<Taken>` | the same with the next datagram alone, joined or not |
+//! | `Staged::is_joined()`, `unjoin()` | whether the next datagram goes in one message with others; from now on none does |
 //!
 //! Two backends fulfil it: `mmsg` (Linux: `recvmmsg`/`sendmmsg`) and `single` (everywhere, Linux
 //! included: one datagram a call, no unsafe). `--cfg force_single` picks the second, so that the
@@ -63,9 +67,9 @@ pub(crate) mod fault {
 #[cfg(all(target_os = "linux", not(force_single)))]
 pub(crate) use mmsg::{BACKEND, Batch, COALESCES, RecvSlots};
 #[cfg(all(target_os = "linux", not(force_single)))]
-pub(crate) use sendmmsg::{SendBatch, Staged};
+pub(crate) use sendmmsg::{SEGMENTS, SendBatch, Staged};
 #[cfg(not(all(target_os = "linux", not(force_single))))]
-pub(crate) use single::{BACKEND, Batch, COALESCES, RecvSlots, SendBatch, Staged};
+pub(crate) use single::{BACKEND, Batch, COALESCES, RecvSlots, SEGMENTS, SendBatch, Staged};
 
 #[cfg(all(target_os = "linux", fuzzing))]
 pub(crate) use addr::decode_bytes as decode_address_bytes;
@@ -120,6 +124,17 @@ pub(crate) struct Received {
     pub kernel_drops: Option<u32>,
     /// The error that ended the batch; what was received before it stands in the slots all the same.
     pub ended_by: Option<io::Error>,
+}
+
+/// What the kernel took of a staged batch in one call.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Taken {
+    /// Datagrams, from the first that was left.
+    pub grams: usize,
+    /// Payload bytes of these.
+    pub bytes: usize,
+    /// Of these: datagrams that were in one message with others.
+    pub segmented: usize,
 }
 
 /// One filled slot.

@@ -15,12 +15,12 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::ops::Range;
 
-use super::{Call, Family, Received, Shape, Slot, WholeSlot, fault, touched};
+use super::{Call, Family, Received, Shape, Slot, Taken, WholeSlot, fault, touched};
 
 pub(crate) const BACKEND: &str = "single";
 pub(crate) const COALESCES: bool = false;
+pub(crate) const SEGMENTS: bool = false;
 
 /// More than any UDP payload (65,527 bytes over IPv6), so that nothing is ever cut by the kernel.
 const LONGEST_BYTES: usize = 65_536;
@@ -181,37 +181,44 @@ impl SendBatch {
     }
 }
 
-/// At most one datagram: a batch of this backend.
+/// At most one datagram: a batch of this backend. Sent, it is gone from here.
 pub(crate) struct Staged<'b, 'd> {
     gram: Option<(&'d [u8], SocketAddr)>,
     _batch: &'b mut SendBatch,
 }
 
 impl<'d> Staged<'_, 'd> {
-    pub(crate) fn len(&self) -> usize {
-        usize::from(self.gram.is_some())
-    }
-
     pub(crate) fn is_full(&self) -> bool {
         self.gram.is_some()
     }
 
-    /// Length in bytes of datagram `i`, which can only be 0.
-    pub(crate) fn gram_len(&self, _i: usize) -> usize {
-        self.gram.map_or(0, |(data, _)| data.len())
+    pub(crate) fn left(&self) -> usize {
+        usize::from(self.gram.is_some())
     }
 
-    /// Adds the datagram.
-    pub(crate) fn push(&mut self, data: &'d [u8], dst: SocketAddr) {
+    /// Adds the datagram, which joins no other.
+    pub(crate) fn push(&mut self, data: &'d [u8], dst: SocketAddr, _may_join: bool) -> usize {
         self.gram = Some((data, dst));
+        1
     }
+
+    pub(crate) fn is_joined(&self) -> bool {
+        false
+    }
+
+    pub(crate) fn unjoin(&mut self) {}
 
     /// One `sendto`.
-    pub(crate) fn send(&mut self, _range: Range<usize>, socket: &UdpSocket) -> io::Result<usize> {
+    pub(crate) fn send(&mut self, socket: &UdpSocket) -> io::Result<Taken> {
         fault::limit(Call::Send)?;
-        match self.gram {
-            Some((data, dst)) => socket.send_to(data, dst).map(|_| 1),
-            None => Ok(0),
-        }
+        let Some((data, dst)) = self.gram else { return Ok(Taken::default()) };
+        socket.send_to(data, dst)?;
+        self.gram = None;
+        Ok(Taken { grams: 1, bytes: data.len(), segmented: 0 })
+    }
+
+    /// The same.
+    pub(crate) fn send_one(&mut self, socket: &UdpSocket) -> io::Result<Taken> {
+        self.send(socket)
     }
 }

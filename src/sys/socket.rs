@@ -95,6 +95,25 @@ mod options {
         set_int(socket, libc::SOL_UDP, libc::UDP_GRO, 1)
     }
 
+    /// Whether the kernel cuts a message into datagrams for this socket (UDP_SEGMENT).
+    ///
+    /// Asked, not tried: as an option of the socket it would stay, and cut plain sends.
+    pub(crate) fn can_segment(socket: &UdpSocket) -> bool {
+        let (mut value, mut len): (c_int, socklen_t) = (0, size_of::<c_int>() as socklen_t);
+        // SAFETY: `value` is writable for `len` bytes and `len` is a socklen_t of our own; the kernel
+        // writes at most `len` bytes and the number it wrote (getsockopt(2)).
+        let result = unsafe {
+            libc::getsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_UDP,
+                libc::UDP_SEGMENT,
+                (&raw mut value).cast::<c_void>(),
+                &raw mut len,
+            )
+        };
+        result == 0
+    }
+
     /// The socket's cumulative count of dropped datagrams (SO_MEMINFO), which wraps at 2^32.
     pub(crate) fn kernel_drops(socket: &UdpSocket) -> io::Result<Option<u32>> {
         let mut values = [0_u32; MEMINFO_VARS];
@@ -156,14 +175,18 @@ mod options {
         unsupported()
     }
 
+    pub(crate) fn can_segment(_socket: &UdpSocket) -> bool {
+        false
+    }
+
     pub(crate) fn kernel_drops(_socket: &UdpSocket) -> io::Result<Option<u32>> {
         Ok(None)
     }
 }
 
 pub(crate) use options::{
-    enable_coalescing, enable_drop_counter, enable_dst, enable_rx_time, enable_traffic_class, force_recv_buffer,
-    force_send_buffer, kernel_drops,
+    can_segment, enable_coalescing, enable_drop_counter, enable_dst, enable_rx_time, enable_traffic_class,
+    force_recv_buffer, force_send_buffer, kernel_drops,
 };
 
 /// Receives one datagram, cut at `buffer`'s length: the plain call of `Peer`.

@@ -133,6 +133,25 @@ pub fn send_all(peer: &mut BatchPeer, grams: &[(&[u8], SocketAddr)]) -> Vec<(usi
     failures
 }
 
+/// Sets a socket option that no crate here has a name for.
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code)]
+pub fn set_option(peer: &BatchPeer, level: i32, name: i32, value: i32) {
+    use std::os::fd::{AsFd, AsRawFd};
+    let fd = peer.as_fd().as_raw_fd();
+    // SAFETY: the value is an i32 on this stack frame, with its true size; the peer owns the open descriptor.
+    let result = unsafe { libc::setsockopt(fd, level, name, (&raw const value).cast(), 4) };
+    assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+}
+
+/// Makes the kernel refuse every segmented message of an IPv4 socket with EINVAL: it cuts nothing without
+/// checksums (udp_send_skb in net/ipv4/udp.c). Plain datagrams go.
+#[cfg(target_os = "linux")]
+pub fn refuse_segments(peer: &BatchPeer) {
+    const SO_NO_CHECK: i32 = 11;
+    set_option(peer, libc::SOL_SOCKET, SO_NO_CHECK, 1);
+}
+
 /// A small pseudo-random generator (splitmix64): same seed, same test.
 pub struct Random(pub u64);
 
