@@ -544,6 +544,21 @@ fn a_limit_on_the_size_of_files_is_an_error_and_no_death() {
 }
 
 #[test]
+fn the_account_of_a_demo_whose_disk_is_full_adds_up_too() {
+    let output = limited("ulimit -f 200", &["ingest", "--demo", "--json"]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let account: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let file = Scratch(account["file"].as_str().unwrap().into());
+    assert!(said.contains(file.arg()), "{said}");
+    assert_adds_up(&account, number(&account, "sent"));
+    assert!(
+        number(&account, "written") > 0 && account["seconds"].as_f64().unwrap() < 4.0,
+        "its load ends with it: {account}"
+    );
+}
+
+#[test]
 fn a_stuck_disk_does_not_hold_up_the_stop_past_its_deadline() {
     let file = Scratch::new("stuck");
     assert!(Command::new("mkfifo").arg(&file.0).status().unwrap().success());

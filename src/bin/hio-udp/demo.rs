@@ -32,7 +32,8 @@ pub fn run(mut options: IngestOptions) -> Result<(), Failure> {
     })?;
     options.out = Some(path.clone());
     let ingest_stop = Stop::default();
-    let ingest = Ingest::start(options, ingest_stop.clone())?;
+    // An ingest that fails ends the load first, so that nothing is sent to a socket that is closed.
+    let ingest = Ingest::start(options, ingest_stop.clone(), Some(stop.clone()))?;
     let to = ingest.local;
     if !is_json {
         say(&format!("five seconds of {SIZE_BYTES}-byte datagrams to {to}, stored in {}", path.display()));
@@ -61,7 +62,7 @@ pub fn run(mut options: IngestOptions) -> Result<(), Failure> {
         }
     });
     let (mut account, failure) = ingest.wait();
-    stop.ask(); // an ingest that failed needs no more load
+    stop.ask(); // an ingest that panicked has not
     let blasted = blaster
         .join()
         .unwrap_or_else(|_| Err(Failure::run("the sending thread panicked: this is a bug, please report it")));

@@ -34,7 +34,7 @@ const LOOK_AROUND_BUSY: Duration = Duration::from_millis(100);
 pub fn run(options: IngestOptions) -> Result<(), Failure> {
     let stop = Stop::on_signals().map_err(|error| Failure::run(format!("cannot catch signals: {error}")))?;
     let is_json = options.json;
-    let ingest = Ingest::start(options, stop)?;
+    let ingest = Ingest::start(options, stop, None)?;
     say(&format!("receiving on {}; Ctrl-C stops", ingest.local));
     let (account, failure) = ingest.wait();
     let printed = account.print(is_json);
@@ -50,7 +50,10 @@ pub struct Ingest {
 
 impl Ingest {
     /// Opens socket and file, and starts receiving.
-    pub fn start(options: IngestOptions, stop: Stop) -> Result<Self, Failure> {
+    ///
+    /// An ingest with a `sender` of its own ends at `stop` only: when it is done or has failed before, it
+    /// asks the sender to stop, and leaves behind what still comes.
+    pub fn start(options: IngestOptions, stop: Stop, sender: Option<Stop>) -> Result<Self, Failure> {
         let bind = options.bind.resolve()?;
         let peer = open_peer(&options, bind)?;
         let local = peer.ha();
@@ -63,7 +66,7 @@ impl Ingest {
             None => None,
         };
         let live = Arc::new(Mutex::new(Live::default()));
-        let receiver = Receiver::new(peer, capture, &options, stop, Arc::clone(&live), thread::current());
+        let receiver = Receiver::new(peer, capture, &options, stop, sender, Arc::clone(&live), thread::current());
         let receiver = thread::Builder::new()
             .name("receiver".to_owned())
             .spawn(move || receiver.run())
@@ -129,6 +132,7 @@ struct Receiver {
     peer: BatchPeer,
     tally: Tally,
     stop: Stop,
+    sender: Option<Stop>,
     drain: Duration,
     live: Arc<Mutex<Live>>,
     main: Thread,
@@ -214,6 +218,7 @@ impl Receiver {
         capture: Option<Capture>,
         options: &IngestOptions,
         stop: Stop,
+        sender: Option<Stop>,
         live: Arc<Mutex<Live>>,
         main: Thread,
     ) -> Self {
@@ -230,14 +235,18 @@ impl Receiver {
             last: None,
             error: None,
         };
-        Self { peer, tally, stop, drain: options.drain, live, main, next_look: now }
+        Self { peer, tally, stop, sender, drain: options.drain, live, main, next_look: now }
     }
 
     fn run(mut self) -> (Account, Option<Failure>) {
-        while !self.tally.is_done() && !self.is_stopped() {
+        while !self.is_stopped() {
+            if self.tally.is_done() {
+                let Some(sender) = &self.sender else { break };
+                sender.ask();
+            }
             match self.peer.fill_wait(LOOK_AROUND) {
                 Ok(grams) => self.tally.take(grams),
-                Err(error) => self.tally.error = Some(error),
+                Err(error) => _ = self.tally.error.get_or_insert(error),
             }
         }
         let main = self.main.clone();
