@@ -452,6 +452,25 @@ fn blast_tells_what_failed_and_why() {
 }
 
 #[test]
+fn blast_tells_a_failure_when_it_happens_and_goes_on() {
+    let mut blaster = Command::new(PROGRAM)
+        .args(["blast", "--json", "--to", "127.255.255.255:9", "--rate", "100", "--duration", "20"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stderr = BufReader::new(blaster.stderr.take().unwrap());
+    let mut first = String::new();
+    stderr.read_line(&mut first).unwrap();
+    assert!(first.contains("127.255.255.255:9") && first.contains("Permission denied"), "{first}");
+    assert!(blaster.try_wait().unwrap().is_none(), "it goes on, because a network may come back");
+    assert!(send_signal("TERM", blaster.id()));
+    let mut rest = String::new();
+    stderr.read_to_string(&mut rest).unwrap();
+    assert_eq!((blaster.wait().unwrap().code(), rest.lines().count()), (Some(1), 1), "{rest}");
+}
+
+#[test]
 fn blast_keeps_its_rate_and_its_count() {
     let nobody = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let report = blast(nobody, &["--count", "500", "--rate", "2000"]);

@@ -159,8 +159,10 @@ impl Source {
         while settled < count && !(stop.asked() || Instant::now() > patience_ends) {
             let report = self.peer.send_batch(grams[settled * size..].chunks_exact(size).map(|gram| (gram, to)));
             settled += report.settled();
-            if let Some((_, error)) = report.first_error {
-                first_error.get_or_insert(error);
+            if let Some((_, error)) = report.first_error.filter(|_| first_error.is_none()) {
+                // Told now: it goes on, because a network may come back, and it may go on for long.
+                account::say(&format!("hio-udp: note: sending to {to} failed: {error}; going on"));
+                *first_error = Some(error);
             }
             match report.stopped {
                 Stopped::WouldBlock => _ = self.peer.wait_writable(10 * TICK),
