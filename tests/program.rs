@@ -371,6 +371,9 @@ fn bad_input_gets_one_line_and_the_right_exit_code() {
     for (args, code, part) in [
         (&["ingest", "--nonsense"][..], 2, "'--nonsense'"),
         (&["ingest", "--bc", "0"], 2, "'0'"),
+        (&["ingest", "--bc", "-1"], 2, "slots from 1"),
+        (&["ingest", "--duration", "-1"], 2, "want seconds"),
+        (&["blast", "--to", "127.0.0.1:9", "--rate", "-5"], 2, "want datagrams a second"),
         (&["ingest", "--bind", "127.0.0.1"], 2, "ADDR:PORT"),
         (&["blast", "--to", "127.0.0.1:9", "--size", "65508"], 2, "'65508'"),
         (&["frobnicate"], 2, "'frobnicate'"),
@@ -534,13 +537,16 @@ fn standard_error_that_takes_nothing_stops_nothing() {
 }
 
 #[test]
-fn an_account_that_cannot_be_printed_is_a_failure() {
+fn what_cannot_be_printed_is_a_failure() {
     if !std::path::Path::new("/dev/full").exists() {
         return; // Linux's
     }
     for args in [
         &["ingest", "--json", "--bind", "127.0.0.1:0", "--duration", "0.01"][..],
         &["blast", "--to", "127.0.0.1:9", "--duration", "0.01"],
+        &["--help"],
+        &["blast", "--help"],
+        &["--version"],
     ] {
         let output = limited("exec >/dev/full", args).output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();

@@ -74,7 +74,12 @@ pub fn print_json(value: &impl Serialize) -> Result<(), Failure> {
 
 /// As [`print_json`], for text.
 pub fn print_line(text: &str) -> Result<(), Failure> {
-    match writeln!(io::stdout(), "{text}") {
+    printed(writeln!(io::stdout(), "{text}"))
+}
+
+/// What became of printing to standard output; a reader that has gone away is no error.
+pub fn printed(result: io::Result<()>) -> Result<(), Failure> {
+    match result {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Failure::run(format!("cannot print to standard output: {error}; choose another place for it")))
         }

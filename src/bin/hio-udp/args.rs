@@ -9,6 +9,7 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 use hio_udp::{MAX_DATAGRAM_SIZE, MAX_PAYLOAD_V4};
 
+use crate::account::printed;
 use crate::failure::Failure;
 use crate::probe;
 
@@ -37,7 +38,7 @@ pub enum Command {
 }
 
 #[derive(Args, Debug)]
-#[command(after_help = INGEST_EXAMPLES)]
+#[command(after_help = INGEST_EXAMPLES, allow_negative_numbers = true)]
 pub struct IngestOptions {
     /// Address to receive on: 0.0.0.0 or [::] is every interface, port 0 any free port.
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:55000", value_parser = host_port)]
@@ -92,7 +93,7 @@ The account: every datagram that reached the socket is in exactly one of deliver
 and left_behind; with --out, every delivered one is in written or not_written.";
 
 #[derive(Args, Clone, Debug)]
-#[command(after_help = BLAST_EXAMPLES)]
+#[command(after_help = BLAST_EXAMPLES, allow_negative_numbers = true)]
 pub struct BlastOptions {
     /// Where to send.
     #[arg(long, value_name = "ADDR:PORT", value_parser = destination)]
@@ -239,7 +240,7 @@ pub fn parse() -> Result<Option<Command>, Failure> {
     match Cli::try_parse() {
         Ok(cli) => Ok(Some(cli.command)),
         Err(error) if !error.use_stderr() => {
-            let _ = error.print();
+            printed(error.print())?;
             Ok(None)
         }
         Err(error) if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
