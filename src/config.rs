@@ -224,7 +224,7 @@ impl PeerConfig {
     /// Asks for the kernel's receive time with each datagram: [`Meta::rx_time`](crate::Meta::rx_time).
     ///
     /// Linux batch backend only; elsewhere the field stays `None`. Makes receiving a datagram take 10
-    /// to 13% longer (`cargo bench`, drain, options; Linux 6.18, 100 and 1,240 bytes).
+    /// to 18% longer (`cargo bench`, drain, options; Linux 6.18, two machines, 100 and 1,240 bytes).
     #[doc(alias = "SO_TIMESTAMPNS")]
     pub fn rx_time(mut self, on: bool) -> Self {
         self.rx_time = on;
@@ -244,7 +244,7 @@ impl PeerConfig {
 
     /// Asks for each datagram's ECN bits: [`Meta::ecn`](crate::Meta::ecn).
     ///
-    /// Linux batch backend only. Makes receiving a datagram take 10 to 12% longer (measured as for
+    /// Linux batch backend only. Makes receiving a datagram take 7 to 12% longer (measured as for
     /// [`rx_time`](Self::rx_time)).
     #[doc(alias = "IP_RECVTOS")]
     #[doc(alias = "IPV6_RECVTCLASS")]
