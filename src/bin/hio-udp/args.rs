@@ -122,6 +122,10 @@ pub struct BlastOptions {
     /// Print the result as one JSON object.
     #[arg(long)]
     pub json: bool,
+
+    /// Whether rows of datagrams may leave as one message, which the kernel cuts.
+    #[arg(skip = true)]
+    pub segment: bool,
 }
 
 const BLAST_EXAMPLES: &str = "\

@@ -76,7 +76,7 @@ pub fn blast(options: &BlastOptions, to: SocketAddr, stop: &Stop) -> Result<(Bla
     let batch = (BATCH_BYTES_MAX / options.size).clamp(1, BATCH);
     let run = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().subsec_nanos();
     let mut sources = (0..options.sources)
-        .map(|id| Source::open(to, batch, id as u32))
+        .map(|id| Source::open(to, batch, id as u32, options.segment))
         .collect::<io::Result<Vec<_>>>()
         .map_err(|error| Failure::run(format!("cannot open {} sending sockets: {error}", options.sources)))?;
     // A batch of datagrams, end to end, in turn for every source: of their own, 10,000 would take 10 GB.
@@ -128,7 +128,7 @@ fn wait_until_due(rate: f64, tried: u64, start: Instant) -> u64 {
 }
 
 impl Source {
-    fn open(to: SocketAddr, batch: usize, id: u32) -> io::Result<Self> {
+    fn open(to: SocketAddr, batch: usize, id: u32, segment: bool) -> io::Result<Self> {
         let every_interface = if to.is_ipv4() { "0.0.0.0" } else { "::" };
         let config = PeerConfig::new()
             .name(format!("blast {id}"))
@@ -136,6 +136,7 @@ impl Source {
             .bc(batch)
             .gram_size(1) // nothing is received or queued, so the rings can be small
             .exclusive(true)
+            .segment(segment)
             .reopen(true);
         Ok(Self { id, peer: BatchPeer::new(config)?, next_sequence: 0 })
     }
