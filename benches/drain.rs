@@ -100,6 +100,8 @@ fn rivals(report: &mut Report, size: usize) {
     report.figure(&format!("null_{size}"), harness::ratio(&outcomes, "the same again (null ratio)", RECVMMSG, 0));
     report.figure(&format!("g2_{size}"), harness::ratio(&outcomes, &mmsg, QUINN, 0));
     report.figure(&format!("g3_{size}"), harness::ratio(&outcomes, &uring, RECVMMSG, 0));
+    let no_addresses = harness::ratio(&outcomes, &format!("{uring}, no addresses"), RECVMMSG, 0);
+    report.figure(&format!("g3_no_addresses_{size}"), no_addresses);
     for outcome in outcomes.iter().filter(|outcome| !outcome.name.contains("the same")) {
         report.point("size", &outcome.name, size as f64, outcome.figures[0].median);
     }

@@ -5,13 +5,12 @@
 //! more than its tolerance over what is written down in `PATHS`. The kernel's work is not counted.
 
 use std::env;
-use std::fs;
 use std::hint::black_box;
 use std::net::{SocketAddr, UdpSocket};
-use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use hio_udp::{BatchPeer, Gram, Grams, MAX_GRAM_SIZE, PeerConfig, Transport};
+use hio_udp_benches::report::Report;
 use hio_udp_benches::rivals::{Recvmmsg, Sendmmsg};
 use hio_udp_benches::traffic;
 
@@ -256,16 +255,6 @@ fn count(name: &str) -> Result<f64, String> {
     collected.map(|total| total / (COUNT * TIMES) as f64).ok_or_else(|| format!("{name}: no count in\n{report}"))
 }
 
-/// Where the last bench finds the figures of all.
-fn save(figures: &[(&str, f64)]) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/hio-bench");
-    let lines: String = figures.iter().map(|(name, figure)| format!("{name}\t{figure:.1}\n")).collect();
-    let saved = fs::create_dir_all(&folder).and_then(|()| fs::write(folder.join("instructions.tsv"), lines));
-    if let Err(error) = saved {
-        eprintln!("{}: {error}", folder.display());
-    }
-}
-
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().collect();
     if let Some(at) = arguments.iter().position(|argument| argument == "--path") {
@@ -276,7 +265,7 @@ fn main() -> ExitCode {
     let is_gate = arguments.iter().any(|argument| argument == "--gate");
     println!("user-space instructions per datagram (callgrind), {} bytes, {SLOTS} slots", SIZE);
     println!("  {:<50} {:>8} {:>8} {:>8} {:>8}", "", "counted", "record", "change", "goal");
-    let (mut figures, mut has_failed) = (Vec::new(), false);
+    let (mut report, mut has_failed) = (Report::new("instructions"), false);
     for path in &PATHS {
         let counted = match count(path.name) {
             Ok(counted) => counted,
@@ -285,7 +274,7 @@ fn main() -> ExitCode {
                 return if is_gate { ExitCode::FAILURE } else { ExitCode::SUCCESS };
             }
         };
-        figures.push((path.name, counted));
+        report.figure(path.name, counted);
         let change = path.record.map(|record| (counted / record - 1.0) * 100.0);
         let grew = change.is_some_and(|change| change > TOLERANCE_PERCENT);
         has_failed |= grew;
@@ -299,7 +288,7 @@ fn main() -> ExitCode {
             if grew { "  GREW" } else { "" },
         );
     }
-    save(&figures);
+    report.save();
     if is_gate && has_failed {
         eprintln!("a path grew by more than {TOLERANCE_PERCENT}% over its record in benches/instructions.rs");
         return ExitCode::FAILURE;

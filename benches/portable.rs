@@ -18,6 +18,7 @@ fn main() -> ExitCode {
         .args(["run", "--quiet", "--release", "-p", "hio-udp-benches", "--bin", "drain_portable"])
         .arg("--target-dir")
         .arg(report::root().join("target/single"))
+        .args(["--", "--bench"])
         .current_dir(report::root())
         .env("RUSTFLAGS", "--cfg force_single")
         .env(report::RUN, report::run())

@@ -10,7 +10,7 @@ use hio_udp_benches::harness::{self, Contestant};
 use hio_udp_benches::machine;
 use hio_udp_benches::report::Report;
 use hio_udp_benches::rivals::Recvmmsg;
-use hio_udp_benches::traffic::{self, Backend, MMSG, Tally};
+use hio_udp_benches::traffic::{self, Backend, IO_URING, MMSG, Tally};
 
 const ROUNDS: usize = 15;
 const SLOTS: usize = 64;
@@ -50,7 +50,8 @@ fn growth(
     mut measure: impl FnMut(usize) -> Vec<harness::Outcome<1>>,
 ) {
     let ours = format!("{FILL}, {MMSG}");
-    let mut ratios = Vec::new();
+    let uring = format!("{FILL}, {IO_URING}");
+    let (mut ratios, mut uring_ratios) = (Vec::new(), Vec::new());
     for step in steps {
         let outcomes = measure(*step);
         report.table(&format!("scale, {step} {what}: ns per datagram"), &outcomes, 0, &[BARE]);
@@ -58,11 +59,13 @@ fn growth(
             report.point(key, &outcome.name, *step as f64, outcome.figures[0].median);
         }
         ratios.push(harness::ratio(&outcomes, &ours, BARE, 0).unwrap_or(f64::NAN));
+        uring_ratios.extend(harness::ratio(&outcomes, &uring, BARE, 0));
     }
     // (ours(n) / ours(1)) / (bare(n) / bare(1)) is the ratio at n over the ratio at 1.
     let worst = ratios.iter().map(|ratio| ratio / ratios[0]).fold(f64::NAN, f64::max);
     println!("\nscale, {what}: grew at most {worst:.3} × as much as the bare loop");
     report.figure(&format!("g12_{key}"), worst);
+    report.figure(&format!("g3_{key}"), uring_ratios.into_iter().reduce(f64::max));
 }
 
 /// The same number of datagrams in each round, in queues of `depth`.

@@ -8,9 +8,11 @@ use std::net::{SocketAddr, UdpSocket};
 use hio_udp::{BatchPeer, MAX_GRAM_SIZE, Transport};
 use hio_udp_benches::harness::{self, Contestant};
 use hio_udp_benches::machine;
+use hio_udp_benches::report::Report;
 use hio_udp_benches::rivals::{Recvmmsg, Sendmmsg};
 use hio_udp_benches::traffic::{self, RECV_BUF_BYTES, Tally};
-use quinn_udp::{Transmit, UdpSocketState};
+
+mod crates;
 
 /// Datagrams in a round.
 const COUNT: usize = 1024;
@@ -23,6 +25,7 @@ const MANY: usize = 64;
 const SENDMMSG: &str = "bare sendmmsg, 64 a call";
 const SEND_TO: &str = "std send_to";
 const CONNECTED: &str = "std send, connected";
+const SEND_BATCH: &str = "BatchPeer::send_batch";
 
 /// Sends `COUNT` datagrams; gives the number the kernel took.
 struct Sender {
@@ -75,15 +78,22 @@ fn std_connected(payload: &[u8], destination: SocketAddr) -> Sender {
 fn quinn(payload: &[u8], destinations: &[SocketAddr]) -> Sender {
     let (socket, payload, to) = (traffic::socket(0), payload.to_vec(), round_robin(destinations));
     let at = socket.local_addr().unwrap();
-    let state = UdpSocketState::new((&socket).into()).expect("quinn-udp takes any UDP socket");
-    Sender::new("quinn-udp, one a call", at, move || {
-        let send = |to: &&SocketAddr| {
-            let transmit =
-                Transmit { destination: **to, ecn: None, contents: &payload, segment_size: None, src_ip: None };
-            state.try_send((&socket).into(), &transmit).is_ok()
-        };
-        to.iter().filter(send).count()
-    })
+    let quinn = crates::quinn::Sender::new(socket);
+    Sender::new("quinn-udp, one a call", at, move || to.iter().filter(|to| quinn.send(&payload, **to, None)).count())
+}
+
+fn nix(payload: &[u8], destinations: &[SocketAddr]) -> Sender {
+    let (socket, payload, to) = (traffic::socket(0), payload.to_vec(), round_robin(destinations));
+    let at = socket.local_addr().unwrap();
+    let mut nix = crates::nix::Sender::new(socket);
+    Sender::new("nix sendmmsg, 64 a call", at, move || nix.send(&payload, &to))
+}
+
+fn tokio(payload: &[u8], destinations: &[SocketAddr]) -> Sender {
+    let (socket, payload, to) = (traffic::socket(0), payload.to_vec(), round_robin(destinations));
+    let at = socket.local_addr().unwrap();
+    let tokio = crates::tokio::Sender::new(socket);
+    Sender::new("tokio send_to", at, move || tokio.send(&payload, &to))
 }
 
 fn batch_peer() -> BatchPeer {
@@ -92,9 +102,7 @@ fn batch_peer() -> BatchPeer {
 
 fn send_batch(payload: &[u8], destinations: &[SocketAddr]) -> Sender {
     let (mut peer, payload, to) = (batch_peer(), payload.to_vec(), round_robin(destinations));
-    Sender::new("BatchPeer::send_batch", peer.ha(), move || {
-        peer.send_batch(to.iter().map(|to| (payload.as_slice(), *to))).sent
-    })
+    Sender::new(SEND_BATCH, peer.ha(), move || peer.send_batch(to.iter().map(|to| (payload.as_slice(), *to))).sent)
 }
 
 fn queue_and_flush(payload: &[u8], destinations: &[SocketAddr]) -> Sender {
@@ -118,7 +126,7 @@ fn send(payload: &[u8], destinations: &[SocketAddr]) -> Sender {
     })
 }
 
-fn paired(size: usize, receiver_count: usize) {
+fn paired(report: &mut Report, size: usize, receiver_count: usize) {
     let payload = traffic::payload(size);
     let socket = |_| traffic::socket(RECV_BUF_BYTES / receiver_count);
     let sockets: Vec<UdpSocket> = (0..receiver_count).map(socket).collect();
@@ -129,6 +137,8 @@ fn paired(size: usize, receiver_count: usize) {
         sendmmsg(SENDMMSG, &payload, &to),
         sendmmsg("the same again (null ratio)", &payload, &to),
         std_send_to(&payload, &to),
+        tokio(&payload, &to),
+        nix(&payload, &to),
         quinn(&payload, &to),
         send_batch(&payload, &to),
         queue_and_flush(&payload, &to),
@@ -150,15 +160,26 @@ fn paired(size: usize, receiver_count: usize) {
     let outcomes = harness::rounds(ROUNDS, &mut contestants);
     let title =
         format!("send, {size} bytes, {receiver_count} destination(s): ns per datagram, loopback delivery included");
-    harness::print_table(&title, &outcomes, 0, &references);
+    report.table(&title, &outcomes, 0, &references);
+    let mut figure = |key: &str, reference: &str| {
+        report.figure(&format!("g8_{size}_{key}"), harness::ratio(&outcomes, SEND_BATCH, reference, 0));
+    };
+    if receiver_count == MANY {
+        figure("many_vs_sendmmsg", SENDMMSG);
+    } else {
+        figure("one_vs_std", SEND_TO);
+        figure("one_vs_connected", CONNECTED);
+    }
 }
 
 fn main() {
     println!("{}", machine::describe());
     let is_quiet = machine::quieten(0);
     println!("one thread on processor 0, {}", if is_quiet { "SCHED_FIFO" } else { "ordinary priority" });
+    let mut report = Report::new("send");
     for size in [64, 1240] {
-        paired(size, 1);
-        paired(size, MANY);
+        paired(&mut report, size, 1);
+        paired(&mut report, size, MANY);
     }
+    report.save();
 }

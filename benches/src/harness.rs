@@ -49,17 +49,17 @@ const WARM_UP: usize = 2;
 /// Lets all contestants take turns for `count` rounds, each round in another order: what one leaves in
 /// the caches then meets every other one, not always the same.
 pub fn rounds<const M: usize>(count: usize, contestants: &mut [Contestant<'_, M>]) -> Vec<Outcome<M>> {
-    let count = if is_smoke_test() { 1 } else { count };
+    let (warm_up, count) = if is_smoke_test() { (0, 1) } else { (WARM_UP, count) };
     let mut values = vec![[(); M].map(|()| Vec::with_capacity(count)); contestants.len()];
     let (mut order, mut random): (Vec<usize>, u64) = ((0..contestants.len()).collect(), 1);
-    for round in 0..WARM_UP + count {
+    for round in 0..warm_up + count {
         for at in (1..order.len()).rev() {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             order.swap(at, (random >> 33) as usize % (at + 1));
         }
         for at in &order {
             let measured = (contestants[*at].run)();
-            if round >= WARM_UP {
+            if round >= warm_up {
                 measured.into_iter().zip(&mut values[*at]).for_each(|(figure, values)| values.push(figure));
             }
         }
@@ -71,9 +71,11 @@ pub fn rounds<const M: usize>(count: usize, contestants: &mut [Contestant<'_, M>
     contestants.iter().zip(values).map(outcome).collect()
 }
 
-/// `cargo test --benches` and `cargo bench -- --test` run everything once, to see that it works.
+/// Whether everything is only to run once, to see that it works: `cargo bench -- --test`, and
+/// `cargo test --benches`, where cargo does not pass `--bench`.
 pub fn is_smoke_test() -> bool {
-    env::args().any(|argument| argument == "--test")
+    let has = |wanted| env::args().any(|argument| argument == wanted);
+    has("--test") || !has("--bench")
 }
 
 /// Prints one figure of every contestant, and its ratio to the contestants named in `references`.

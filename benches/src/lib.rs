@@ -11,8 +11,10 @@
 
 pub mod drained;
 pub mod flooded;
+pub mod goals;
 pub mod harness;
 pub mod machine;
+pub mod plot;
 pub mod report;
 pub mod rivals;
 pub mod traffic;

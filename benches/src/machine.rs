@@ -15,7 +15,7 @@ pub fn describe() -> String {
         "{} × {}, Linux {}, load {}, hio-udp backend {}",
         thread::available_parallelism().map_or(1, usize::from),
         model.trim_start_matches([' ', '\t', ':']),
-        read("/proc/sys/kernel/osrelease").trim(),
+        read("/proc/sys/kernel/osrelease").split(['-', '\n']).next().unwrap_or_default(),
         read("/proc/loadavg").split(' ').take(2).collect::<Vec<_>>().join(" "),
         crate::traffic::backend(),
     )
@@ -57,4 +57,15 @@ pub fn thread_time() -> Duration {
     // SAFETY: `time` is writable and of the type the call fills in.
     unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// Nanoseconds of a system call that does nothing.
+pub fn syscall_ns() -> f64 {
+    const TIMES: u32 = 100_000;
+    let start = thread_time();
+    for _ in 0..TIMES {
+        // SAFETY: the call takes no argument.
+        unsafe { libc::syscall(libc::SYS_getppid) };
+    }
+    (thread_time() - start).as_nanos() as f64 / f64::from(TIMES)
 }

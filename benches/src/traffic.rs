@@ -5,9 +5,12 @@ use std::io;
 use std::mem;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::os::fd::AsRawFd;
+use std::thread;
 
 use hio_udp::{BatchPeer, PeerConfig, Transport};
 use socket2::SockRef;
+
+use crate::machine;
 
 /// What one contestant received: enough to see that it lost, cut and skipped nothing.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -163,6 +166,18 @@ pub fn queue_depth_of(recv_buf_bytes: usize, wanted: usize, len: usize) -> usize
     let bytes = SockRef::from(&probe).recv_buffer_size().unwrap_or(0);
     // A quarter of the buffer may still be charged for datagrams that were just taken (udp_rmem_release).
     wanted.min(hio_udp::datagrams_held(bytes, len) * 2 / 3)
+}
+
+/// One line that says how much of a receive buffer this user may have, and how quiet a thread.
+pub fn allowances() -> String {
+    let granted = SockRef::from(&socket(RECV_BUF_BYTES)).recv_buffer_size().unwrap_or(0);
+    let is_quiet = thread::spawn(|| machine::quieten(0)).join().unwrap_or(false);
+    format!(
+        "receive buffers of {granted} bytes, which hold {} datagrams of 64 bytes or {} of 1,240; threads {}",
+        hio_udp::datagrams_held(granted, 64),
+        hio_udp::datagrams_held(granted, 1240),
+        if is_quiet { "under SCHED_FIFO where nobody waits" } else { "of ordinary priority: root measures quieter" },
+    )
 }
 
 /// Room for 4,096 datagrams of 1,240 bytes, where it is allowed.

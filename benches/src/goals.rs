@@ -1,0 +1,167 @@
+//! The goals that `cargo bench` is judged by, and where their figures come from.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use self::Bound::{AtLeast, AtMost};
+
+/// Up or down to where a figure may go.
+#[derive(Clone, Copy, Debug)]
+pub enum Bound {
+    /// Not above this.
+    AtMost(f64),
+    /// Not below this.
+    AtLeast(f64),
+}
+
+impl Bound {
+    fn holds(self, figure: f64) -> bool {
+        match self {
+            Self::AtMost(bound) => figure <= bound,
+            Self::AtLeast(bound) => figure >= bound,
+        }
+    }
+}
+
+/// Part of a goal: figures that are all held to the same bound.
+#[derive(Debug)]
+pub struct Goal {
+    /// Its number.
+    pub name: &'static str,
+    /// What is measured, against what.
+    pub what: &'static str,
+    bound: Bound,
+    unit: &'static str,
+    /// What tells the figures apart, and the keys under which the benches leave them.
+    figures: &'static [(&'static str, &'static str)],
+}
+
+/// Whether a goal is met.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Verdict {
+    /// Every figure was measured, and is within the bound.
+    Met,
+    /// A figure is beyond the bound.
+    Missed,
+    /// A figure is missing, and none is beyond the bound.
+    NotMeasured,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Met => "met",
+            Self::Missed => "missed",
+            Self::NotMeasured => "not measured",
+        })
+    }
+}
+
+impl Goal {
+    /// What the goal wants.
+    pub fn wanted(&self) -> String {
+        match self.bound {
+            AtMost(bound) => format!("≤ {}", with_unit(bound, self.unit)),
+            AtLeast(bound) => format!("≥ {}", with_unit(bound, self.unit)),
+        }
+    }
+
+    /// What was measured.
+    pub fn measured(&self, figures: &BTreeMap<String, f64>) -> String {
+        let shown = |(label, key): &(&str, &str)| {
+            let figure = figures.get(*key).map_or("not measured".to_owned(), |figure| self.shown(*figure));
+            if label.is_empty() { figure } else { format!("{label}: {figure}") }
+        };
+        self.figures.iter().map(shown).collect::<Vec<_>>().join(", ")
+    }
+
+    fn shown(&self, figure: f64) -> String {
+        match self.unit {
+            "×" => format!("{figure:.3}"),
+            "" => format!("{figure:.5}").trim_end_matches('0').trim_end_matches('.').to_owned(),
+            unit => format!("{figure:.1} {unit}"),
+        }
+    }
+
+    /// Whether it is met.
+    pub fn verdict(&self, figures: &BTreeMap<String, f64>) -> Verdict {
+        let verdict = |(_, key): &(&str, &str)| match figures.get(*key) {
+            None => Verdict::NotMeasured,
+            Some(figure) if self.bound.holds(*figure) => Verdict::Met,
+            Some(_) => Verdict::Missed,
+        };
+        let verdicts: Vec<Verdict> = self.figures.iter().map(verdict).collect();
+        let has = |verdict| verdicts.contains(&verdict);
+        match (has(Verdict::Missed), has(Verdict::NotMeasured)) {
+            (true, _) => Verdict::Missed,
+            (false, true) => Verdict::NotMeasured,
+            (false, false) => Verdict::Met,
+        }
+    }
+}
+
+fn with_unit(bound: f64, unit: &str) -> String {
+    let bound = if bound == 1.0 / 64.0 { "1/64".to_owned() } else { format!("{bound}") };
+    format!("{bound} {unit}").trim_end().to_owned()
+}
+
+const fn goal(
+    name: &'static str,
+    what: &'static str,
+    bound: Bound,
+    unit: &'static str,
+    figures: &'static [(&'static str, &'static str)],
+) -> Goal {
+    Goal { name, what, bound, unit, figures }
+}
+
+/// All of them, in order.
+#[rustfmt::skip]
+pub const GOALS: &[Goal] = &[
+    goal("G1", "drain: fill, every gram read, against a bare recvmmsg loop with the same option", AtMost(1.02), "×",
+        &[("32 B", "g1_32"), ("100 B", "g1_100"), ("256 B", "g1_256"), ("512 B", "g1_512"), ("1240 B", "g1_1240")]),
+    goal("G2", "the same against quinn-udp with its defaults", AtMost(0.77), "×",
+        &[("32 B", "g2_32"), ("100 B", "g2_100"), ("256 B", "g2_256"), ("512 B", "g2_512"), ("1240 B", "g2_1240")]),
+    goal("G3", "io_uring backend against the bare recvmmsg loop, with addresses", AtMost(0.80), "×",
+        &[("32 B", "g3_32"), ("100 B", "g3_100")]),
+    goal("G3", "the same", AtMost(0.85), "×", &[("1240 B", "g3_1240")]),
+    goal("G3", "the same without addresses", AtMost(0.68), "×", &[("32 B", "g3_no_addresses_32")]),
+    goal("G3", "the same without addresses", AtMost(0.74), "×", &[("1240 B", "g3_no_addresses_1240")]),
+    goal("G3", "the same at any depth, the worst", AtMost(1.02), "×", &[("", "g3_depth")]),
+    goal("G4", "instructions per datagram: fill and iterate", AtMost(28.0), "", &[("", "fill")]),
+    goal("G4", "with drop counter and receive time", AtMost(55.0), "", &[("", "fill_meta")]),
+    goal("G4", "receive, one by one", AtMost(45.0), "", &[("", "receive")]),
+    goal("G4", "a coalesced segment", AtMost(10.0), "", &[("", "coalesced")]),
+    goal("G4", "fill and iterate, io_uring backend", AtMost(40.0), "", &[("", "fill_io_uring")]),
+    goal("G5", "flood, 64 B, fill_wait: delivered, against recvmmsg and poll", AtLeast(1.4), "×", &[("", "g5_64_delivered_vs_mmsg")]),
+    goal("G5", "receiver's processor time per datagram, against the same", AtMost(0.5), "×", &[("", "g5_64_cpu_vs_mmsg")]),
+    goal("G5", "delivered, against std and poll", AtLeast(1.6), "×", &[("", "g5_64_delivered_vs_std")]),
+    goal("G5", "of its processor the receiver used", AtMost(70.0), "%", &[("", "g5_64_busy")]),
+    goal("G5", "lost", AtMost(0.0), "%", &[("", "g5_64_loss")]),
+    goal("G6", "fill_wait, latency against recvmmsg and poll, 1,000 and 20,000 a second", AtMost(1.10), "×",
+        &[("1k p50", "g6_1000_p50_vs_poll"), ("p99", "g6_1000_p99_vs_poll"),
+          ("20k p50", "g6_20000_p50_vs_poll"), ("p99", "g6_20000_p99_vs_poll")]),
+    goal("G6", "200,000 a second: processor time against recvmmsg and epoll", AtMost(0.38), "×", &[("", "g6_200000_cpu_vs_epoll")]),
+    goal("G6", "200,000 a second: latency, p99", AtMost(150.0), "µs", &[("", "g6_200000_p99_us")]),
+    goal("G7", "segmenting sender to coalescing receiver, against quinn-udp on both sides: delivered", AtLeast(1.15), "×",
+        &[("64 B", "g7_64_delivered"), ("1240 B", "g7_1240_delivered")]),
+    goal("G7", "drain of a coalesced queue, against quinn-udp", AtMost(0.55), "×",
+        &[("64 B", "g7_64_drain"), ("1240 B", "g7_1240_drain")]),
+    goal("G8", "send_batch to 64 destinations, against bare sendmmsg", AtMost(1.02), "×",
+        &[("64 B", "g8_64_many_vs_sendmmsg"), ("1240 B", "g8_1240_many_vs_sendmmsg")]),
+    goal("G8", "send_batch to one destination, against std send_to, and send on a connected socket", AtMost(0.90), "×",
+        &[("64 B", "g8_64_one_vs_std"), ("connected", "g8_64_one_vs_connected"),
+          ("1240 B", "g8_1240_one_vs_std"), ("connected", "g8_1240_one_vs_connected")]),
+    goal("G9", "send_batch of equal sizes to one destination, against bare sendmmsg", AtMost(0.21), "×", &[("64 B", "g9_64_vs_sendmmsg")]),
+    goal("G9", "the same against quinn-udp, segmented", AtMost(1.02), "×", &[("64 B", "g9_64_vs_quinn_gso")]),
+    goal("G10", "heap allocations after open, all paths together", AtMost(0.0), "", &[("", "g10")]),
+    goal("G11", "hand-off reader, worker, reader, per datagram at 64 a ring", AtMost(3.0), "ns", &[("", "g11")]),
+    goal("G12", "growth against the bare loop's own: 64 to 65,536 queued, 1 to 10,000 sources, 1 to 64 sockets", AtMost(1.02), "×",
+        &[("queued", "g12_depth"), ("sources", "g12_sources"), ("sockets", "g12_sockets")]),
+    goal("G13", "portable backend against a bare recvfrom loop", AtMost(1.02), "×", &[("32 B", "g13_32"), ("1240 B", "g13_1240")]),
+    goal("G14", "overload by a segmenting sender, io_uring backend against recvmmsg: delivered", AtLeast(1.35), "×", &[("", "g14_delivered")]),
+    goal("G14", "lost", AtMost(1.0), "%", &[("", "g14_loss")]),
+    goal("G15", "system calls per datagram, without the one per drain that finds nothing: mmsg", AtMost(1.0 / 64.0), "", &[("", "g15_mmsg")]),
+    goal("G15", "io_uring", AtMost(0.01), "", &[("", "g15_io_uring")]),
+    goal("G15", "coalescing", AtMost(0.005), "", &[("", "g15_gro")]),
+];
