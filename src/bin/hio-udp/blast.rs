@@ -58,9 +58,20 @@ pub fn run(options: BlastOptions) -> Result<(), Failure> {
     }
     match first_error {
         Some(error) => {
-            Err(Failure::run(format!("{} datagrams to {to} failed, the first with: {error}", report.failed)))
+            let (failed, hint) = (report.failed, send_hint(&error));
+            Err(Failure::run(format!("{failed} datagrams to {to} failed, the first with: {error}{hint}")))
         }
         None => Ok(()),
+    }
+}
+
+/// What would be right instead, where the error does not tell.
+fn send_hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        // EACCES, by ip(7) the answer to a broadcast that was not asked for; a packet filter says EPERM.
+        io::ErrorKind::PermissionDenied => "; a broadcast address, or what a firewall refuses, cannot be sent to",
+        io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable => "; choose another --to",
+        _ => "",
     }
 }
 
@@ -78,7 +89,10 @@ pub fn blast(options: &BlastOptions, to: SocketAddr, stop: &Stop) -> Result<(Bla
     let mut sources = (0..options.sources)
         .map(|id| Source::open(to, batch, id as u32, options.segment))
         .collect::<io::Result<Vec<_>>>()
-        .map_err(|error| Failure::run(format!("cannot open {} sending sockets: {error}", options.sources)))?;
+        .map_err(|error| {
+            let sources = options.sources;
+            Failure::run(format!("cannot open {sources} sending sockets: {error}; choose fewer --sources"))
+        })?;
     // A batch of datagrams, end to end, in turn for every source: of their own, 10,000 would take 10 GB.
     let mut grams = vec![0; options.size * batch];
     grams.chunks_exact_mut(options.size).for_each(|gram| probe::prepare(gram, run));
