@@ -10,6 +10,7 @@ use crate::grams::Grams;
 use crate::pace::Pace;
 use crate::ring::{Full, RecvRing, SendRing};
 use crate::send::{SendReport, Stopped};
+use crate::stats::Stats;
 use crate::sys::SendBatch;
 use crate::transport::{Transport, endpoint_settings, endpoint_transport};
 
@@ -82,7 +83,7 @@ impl Transport for BatchPeer {
     fn new(config: PeerConfig) -> io::Result<Self> {
         let bc = config.bc.unwrap_or(DEFAULT_BC);
         let mut peer = Self {
-            ring: RecvRing::new(bc, config.slot_bytes())?,
+            ring: RecvRing::with(bc, config.slot_bytes(), config.io_uring)?,
             outbox: Outbox { ring: SendRing::new(bc, config.gram_size)?, batch: SendBatch::new(bc), unreported: None },
             endpoint: Endpoint::new(&config, Some(bc))?,
             pace: Pace::new(config.gather),
@@ -116,6 +117,10 @@ impl Transport for BatchPeer {
     /// As [`Transport::send`]. Grams queued before go first; as long as they cannot, the result is 0.
     fn send(&mut self, data: &[u8], dst: SocketAddr) -> io::Result<usize> {
         self.outbox.send(&self.endpoint, data, dst)
+    }
+
+    fn stats(&self) -> Stats {
+        Stats { backend: self.ring.backend(), ..self.endpoint.stats() }
     }
 
     endpoint_transport!();

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
 use crate::gram::{BUF_SIZE, MAX_DATAGRAM_SIZE, MAX_GRAM_SIZE};
+use crate::sys::DEFAULT_IO_URING;
 use crate::wire::WireLog;
 
 /// Slots of a [`BatchPeer`](crate::BatchPeer)'s rings when `bc` is not given.
@@ -89,6 +90,7 @@ pub struct PeerConfig {
     pub(crate) coalesce: bool,
     pub(crate) segment: bool,
     pub(crate) gather: Duration,
+    pub(crate) io_uring: bool,
     pub(crate) wl: Option<WireLog>,
 }
 
@@ -113,6 +115,7 @@ impl Default for PeerConfig {
             coalesce: false,
             segment: true,
             gather: DEFAULT_GATHER,
+            io_uring: DEFAULT_IO_URING,
             wl: None,
         }
     }
@@ -281,6 +284,17 @@ impl PeerConfig {
     #[doc(alias = "GSO")]
     pub fn segment(mut self, on: bool) -> Self {
         self.segment = on;
+        self
+    }
+
+    /// Says whether a `BatchPeer` may receive through io_uring. By default it does where the system
+    /// lets it.
+    ///
+    /// Where it does not (an old kernel, seccomp, a sysctl), or off Linux, the peer receives as without
+    /// it, with the same results: [`Stats::backend`](crate::Stats::backend) tells which it is.
+    #[cfg(feature = "io-uring")]
+    pub fn io_uring(mut self, on: bool) -> Self {
+        self.io_uring = on;
         self
     }
 

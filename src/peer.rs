@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::config::PeerConfig;
 use crate::endpoint::Endpoint;
 use crate::gram::{Gram, MAX_DATAGRAM_SIZE};
+use crate::stats::Stats;
 use crate::sys::socket::Interest;
 use crate::transport::{Transport, endpoint_settings, endpoint_transport};
 
@@ -80,6 +81,10 @@ impl Transport for Peer {
 
     fn send(&mut self, data: &[u8], dst: SocketAddr) -> io::Result<usize> {
         self.endpoint.send_one(data, dst)
+    }
+
+    fn stats(&self) -> Stats {
+        self.endpoint.stats()
     }
 
     endpoint_transport!();

@@ -70,15 +70,15 @@ impl RecvRing {
     /// [`InvalidInput`](ErrorKind::InvalidInput) if `bc` is 0, `gram_size` is not 1 to 65,535, or both
     /// together make more than 4 GiB; [`OutOfMemory`](ErrorKind::OutOfMemory) if the system has not as much.
     pub fn new(bc: usize, gram_size: usize) -> io::Result<Self> {
+        Self::with(bc, gram_size, sys::DEFAULT_IO_URING)
+    }
+
+    /// As [`new`](Self::new); `io_uring` says whether it may be filled that way, where the crate can.
+    pub(crate) fn with(bc: usize, gram_size: usize, io_uring: bool) -> io::Result<Self> {
         check_shape(bc, gram_size)?;
-        Ok(Self {
-            slots: RecvSlots::new(bc, gram_size)?,
-            filled: 0,
-            filled_bytes: 0,
-            cursor: Cursor::default(),
-            taken: None,
-            _not_sync: PhantomData,
-        })
+        let slots = RecvSlots::new(bc, gram_size, io_uring)?;
+        let (filled, filled_bytes, cursor, taken) = (0, 0, Cursor::default(), None);
+        Ok(Self { slots, filled, filled_bytes, cursor, taken, _not_sync: PhantomData })
     }
 
     /// Number of slots: at most so many datagrams come with one system call.
@@ -100,6 +100,11 @@ impl RecvRing {
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.cursor.left == 0
+    }
+
+    /// How it is filled: `"mmsg"`, `"io_uring"` or `"single"`.
+    pub fn backend(&self) -> &'static str {
+        self.slots.backend()
     }
 
     /// Whether the last batch filled every slot, which means that more may be waiting.

@@ -209,10 +209,6 @@ macro_rules! endpoint_transport {
         fn actual_buf_sizes(&self) -> (usize, usize) {
             self.endpoint.actual_buf_sizes()
         }
-
-        fn stats(&self) -> $crate::Stats {
-            self.endpoint.stats()
-        }
     };
 }
 

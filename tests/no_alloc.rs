@@ -197,7 +197,7 @@ fn rows_that_leave_as_one_message_do_not_allocate() {
     });
     assert_eq!((count, peer.stats().grams_received as usize), (0, 2 * GRAMS));
     let [from, refused] = [from.stats(), refused.stats()];
-    let expected = if support::is_mmsg(&peer) { (GRAMS as u64, 0, true) } else { (0, 0, false) };
+    let expected = if support::takes_batches(&peer) { (GRAMS as u64, 0, true) } else { (0, 0, false) };
     assert_eq!((from.grams_segmented, refused.grams_segmented, refused.segment_refusals > 1), expected);
 }
 
@@ -219,13 +219,13 @@ fn reading_metadata_does_not_allocate() {
     let config: PeerConfig = config().rx_time(true).dst_addr(true).ecn(true).gather(std::time::Duration::ZERO);
     let mut peer = open_batch(config);
     let me = peer.ha();
-    let is_mmsg = support::is_mmsg(&peer);
+    let takes_batches = support::takes_batches(&peer);
     let count = allocations(|| {
         for _ in 0..GRAMS / BURST {
             assert_eq!(peer.send_batch(burst(me)).sent, BURST);
             fill_burst(&mut peer, |gram| {
                 let meta = gram.meta();
-                assert_eq!(meta.rx_time.is_some() && meta.dst == Some(me.ip()) && meta.ecn == Some(0), is_mmsg);
+                assert_eq!(meta.rx_time.is_some() && meta.dst == Some(me.ip()) && meta.ecn == Some(0), takes_batches);
             });
         }
     });

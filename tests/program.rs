@@ -262,7 +262,7 @@ fn what_the_kernel_drops_is_counted_in_the_account_and_in_the_file() {
     let (packets, dropped) = read_capture(&file);
     assert_eq!(packets.len() as u64, number(&account, "written"));
     assert_eq!(dropped, Some(number(&account, "kernel_dropped")));
-    if account["backend"] == "mmsg" {
+    if account["backend"] != "single" {
         assert_eq!(packets.iter().map(|p| p.dropped).sum::<u64>(), number(&account, "kernel_dropped"));
     }
 }
@@ -311,7 +311,7 @@ fn a_wildcard_ingest_takes_both_families_and_stores_true_destinations() {
     assert_eq!(number(&account, "written"), 2);
     let (packets, _) = read_capture(&file);
     let [four, six] = packets.as_slice() else { panic!("{packets:?}") };
-    if account["backend"] == "mmsg" {
+    if account["backend"] != "single" {
         assert_eq!(four.bytes[12..20], [127, 0, 0, 1, 127, 0, 0, 2]);
         assert_eq!((six.payload(), six.bytes[23], six.bytes[39]), (&b"six"[..], 1, 1));
     }
@@ -437,7 +437,7 @@ fn without_a_file_it_only_counts_with_few_system_calls() {
     assert_adds_up(&account, sent);
     assert_eq!((number(&account, "written"), account.get("file")), (0, None));
     assert_eq!(number(&account, "bytes"), 100 * number(&account, "delivered"));
-    if account["backend"] == "mmsg" {
+    if account["backend"] != "single" {
         assert!(number(&account, "syscalls") < 2000 / 12, "{account}");
     }
 }

@@ -6,7 +6,7 @@ mod support;
 use std::net::SocketAddr;
 
 use hio_udp::{BatchPeer, PeerConfig, Stopped, Transport};
-use support::{Random, assert_nothing_left, config, has_ipv6, is_mmsg, next, open, open_batch, parts, settle};
+use support::{Random, assert_nothing_left, config, has_ipv6, next, open, open_batch, parts, settle, takes_batches};
 
 /// Lengths in rows, destinations by index: one batch.
 type Batch = Vec<(usize, usize)>;
@@ -126,7 +126,7 @@ fn every_shape_arrives(host: &str, coalesce: bool) {
         for bc in [1, 2, 63, 64, 65, 1024] {
             let config = config().ha((host, 0)).bc(bc).gram_size(1240.max(65_507 / bc)).bs(0);
             let mut from = open_batch(config);
-            assert_eq!(from.segments(), is_mmsg(&from));
+            assert_eq!(from.segments(), takes_batches(&from));
             let by_queue = bc <= 64 && batch.iter().all(|(len, _)| *len <= 1000) && number % 2 == 0;
             exchange(&mut from, &mut receivers, &batch, by_queue);
             let stats = from.stats();
@@ -170,7 +170,7 @@ fn a_dual_stack_socket_joins_for_both_families() {
         }
         assert_nothing_left(receiver);
     }
-    assert_eq!(from.stats().grams_segmented, if is_mmsg(&from) { 40 } else { 0 });
+    assert_eq!(from.stats().grams_segmented, if takes_batches(&from) { 40 } else { 0 });
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn what_joins_is_counted_and_can_be_turned_off() {
     let dst = receiver.ha();
     for on in [true, false] {
         let mut from = open_batch(config().segment(on));
-        let does = on && is_mmsg(&from);
+        let does = on && takes_batches(&from);
         assert_eq!(from.segments(), does);
         let grams = [&b"aa"[..], b"aa", b"a", b"aa", b"", b"aaa", b"aaa"];
         assert_eq!(from.send_batch(grams.map(|gram| (gram, dst))).sent, 7);
@@ -198,7 +198,7 @@ fn a_row_takes_part_in_one_call_with_the_rest_of_its_batch() {
     let grams = [(&b"row"[..], one), (b"row", one), (b"single", two), (b"row", one), (b"row", one), (b"", two)];
     assert_eq!(from.send_batch(grams).sent, 6);
     let stats = from.stats();
-    assert_eq!((stats.send_calls, stats.grams_segmented), if is_mmsg(&from) { (1, 4) } else { (6, 0) });
+    assert_eq!((stats.send_calls, stats.grams_segmented), if takes_batches(&from) { (1, 4) } else { (6, 0) });
     settle();
     assert_eq!(receivers[0].fill().unwrap().map(|gram| gram.data).collect::<Vec<_>>(), [b"row"; 4]);
     assert_eq!(receivers[1].fill().unwrap().map(|gram| gram.data).collect::<Vec<_>>(), [&b"single"[..], b""]);
@@ -235,7 +235,7 @@ fn t13_a_socket_whose_segments_the_kernel_refuses_sends_all_the_same() {
         let stats = from.stats();
         assert_eq!((stats.grams_segmented, stats.grams_send_failed), (0, 0));
         let could_join = to_one.windows(2).any(|two| two[0].0 >= two[1].0 && two[1].0 > 0 && two[0].0 < 32_754);
-        assert_eq!(stats.segment_refusals > 0, could_join && is_mmsg(&from), "{to_one:?}");
+        assert_eq!(stats.segment_refusals > 0, could_join && takes_batches(&from), "{to_one:?}");
     }
 }
 
@@ -252,5 +252,5 @@ fn t14_asking_the_socket_leaves_no_option_behind() {
     support::set_option(&from, libc::SOL_UDP, libc::UDP_SEGMENT, 500);
     assert_eq!(from.send_batch([(&data(2, 700), dst), (&data(3, 700), dst)]).sent, 2);
     let lens = [next(&mut receiver).0.len(), next(&mut receiver).0.len()];
-    assert_eq!(lens, if is_mmsg(&from) { [700, 700] } else { [500, 200] });
+    assert_eq!(lens, if takes_batches(&from) { [700, 700] } else { [500, 200] });
 }

@@ -26,8 +26,8 @@ use hio_udp::{BatchPeer, Direction, Peer, RecvRing, Stopped, Transport, datagram
 use libc::{EACCES, EAFNOSUPPORT, ECONNREFUSED, EINVAL, EMSGSIZE, c_int};
 use socket2::SockRef;
 use support::{
-    PATIENCE, assert_nothing_left, config, dead_address, drain, has_ipv6, is_mmsg, next, next_data, open, open_batch,
-    parts, plain, send_all, settle, until,
+    PATIENCE, assert_nothing_left, assert_recv_calls, config, dead_address, drain, has_ipv6, next, next_data, open,
+    open_batch, parts, plain, send_all, settle, takes_batches, until,
 };
 
 /// Sets an option that `socket2` does not know.
@@ -87,7 +87,7 @@ fn t01_one_call_takes_a_whole_batch() {
         settle();
         assert_eq!(peer.fill().unwrap().len(), 16);
         let stats = peer.stats();
-        let calls = if is_mmsg(&peer) { 1 } else { 16 };
+        let calls = if takes_batches(&peer) { 1 } else { 16 };
         assert_eq!((stats.recv_calls, stats.send_calls), (round * calls, round * calls));
         assert_eq!((stats.grams_received, stats.empty_wakeups), (16 * round, 0));
     }
@@ -165,7 +165,7 @@ fn t03_real_signals_during_waits_and_calls_do_no_harm() {
 fn t04_control_lengths_are_restored_between_calls() {
     let mut peer = open_batch(config().bc(4).rx_time(true));
     let me = peer.ha();
-    let mmsg = is_mmsg(&peer);
+    let mmsg = takes_batches(&peer);
     let round = |count: usize, peer: &mut BatchPeer, stamped: bool| {
         assert_eq!(peer.send_batch(std::iter::repeat_n((&b"x"[..], me), count)).sent, count);
         settle();
@@ -363,14 +363,13 @@ fn t09_a_thousand_and_more_slots_both_ways() {
         assert_eq!(parts(&report), (bc, 4 * bc, 0, None, Stopped::Done));
         settle();
         let stats = peer.stats();
-        let mmsg = is_mmsg(&peer);
-        assert_eq!(stats.send_calls, if mmsg { bc.div_ceil(1024) } else { bc } as u64);
+        let batches = takes_batches(&peer);
+        assert_eq!(stats.send_calls, if batches { bc.div_ceil(1024) } else { bc } as u64);
         // Where the system allows only a small buffer, it keeps the oldest.
         let kept = bc - stats.kernel_dropped as usize;
         let grams: Vec<_> = peer.fill().unwrap().map(|gram| gram.data).collect();
         assert_eq!(grams, names[..kept], "bc {bc}");
-        let calls = if mmsg { 1 } else { kept + usize::from(kept < bc) };
-        assert_eq!(peer.stats().recv_calls, calls as u64);
+        assert_recv_calls(&peer.stats(), kept, bc);
         assert_nothing_left(&mut peer);
     }
 }
@@ -379,7 +378,7 @@ fn t09_a_thousand_and_more_slots_both_ways() {
 fn t10_coalescing_needs_whole_slots() {
     let mut peer = open_batch(config().bc(4).coalesce(true));
     assert_eq!(peer.gram_size(), 65_535);
-    assert!(!peer.coalesces() || is_mmsg(&peer), "the portable backend could not take them apart");
+    assert!(!peer.coalesces() || takes_batches(&peer), "the portable backend could not take them apart");
     let mut small = RecvRing::new(4, 1240).unwrap();
     if peer.coalesces() {
         let error = peer.fill_into(&mut small).unwrap_err();
@@ -408,7 +407,7 @@ fn t11_cut_control_data_is_counted_and_never_glues_datagrams_together() {
     for coalesce in [false, true] {
         let mut peer =
             open_batch(config().bc(8).coalesce(coalesce).rx_time(true).dst_addr(true).ecn(true).gram_size(2000));
-        if !is_mmsg(&peer) {
+        if !takes_batches(&peer) {
             continue;
         }
         // More control messages than this crate asks for, and has room for.
@@ -584,7 +583,7 @@ fn t15_there_is_room_for_every_control_message_at_once() {
             assert_eq!(gram.data, b"marked");
             let (meta, src) = (gram.meta(), gram.src);
             assert_eq!(src.ip().to_canonical(), to);
-            if !is_mmsg(&peer) {
+            if !takes_batches(&peer) {
                 assert_eq!(meta, hio_udp::Meta::default());
                 continue;
             }

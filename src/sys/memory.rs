@@ -11,6 +11,7 @@
 //! The order is that of io_uring's multishot receive (`io_uring_recvmsg_out` in linux/io_uring.h), which
 //! writes all four parts; `recvmmsg` is given pointers to the last three.
 #![allow(unsafe_code)]
+#![cfg_attr(not(feature = "io-uring"), allow(dead_code))]
 
 use std::io;
 use std::mem::{align_of, offset_of, size_of};
@@ -31,8 +32,8 @@ struct Line([u8; LINE_BYTES]);
 /// What stands in front of each payload.
 #[repr(C, align(64))]
 pub(super) struct Prefix {
-    /// Not written by `recvmmsg`.
-    _out: Out,
+    /// Written by io_uring only.
+    pub(super) out: Out,
     /// The sender's address.
     pub(super) name: sockaddr_storage,
     /// Makes the payload start on a cache line; counts as room for the name.
@@ -43,17 +44,18 @@ pub(super) struct Prefix {
 /// `io_uring_recvmsg_out` (linux/io_uring.h).
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct Out {
-    _name_len: socklen_t,
-    _control_len: u32,
-    _payload_len: u32,
-    _flags: c_int,
+pub(super) struct Out {
+    pub(super) name_len: socklen_t,
+    pub(super) control_len: u32,
+    /// With MSG_TRUNC the true length, also of a datagram that was cut.
+    pub(super) payload_len: u32,
+    pub(super) flags: c_int,
 }
 
 const UNPADDED_BYTES: usize = size_of::<Out>() + size_of::<sockaddr_storage>() + cmsg::CONTROL_BYTES;
 const ROOM_BYTES: usize = UNPADDED_BYTES.next_multiple_of(LINE_BYTES) - UNPADDED_BYTES;
 /// Bytes from the start of the name to the start of the control messages.
-const NAME_BYTES: usize = size_of::<sockaddr_storage>() + ROOM_BYTES;
+pub(super) const NAME_BYTES: usize = size_of::<sockaddr_storage>() + ROOM_BYTES;
 
 const _: () = assert!(size_of::<Out>() == 16);
 const _: () = assert!(offset_of!(Prefix, name) == size_of::<Out>());
@@ -102,6 +104,11 @@ impl Memory {
     #[inline]
     pub(super) fn view(&self) -> View<'_> {
         View { lines: &self.lines, stride_bytes: self.stride_lines * LINE_BYTES }
+    }
+    /// Puts what stands in slot `from` into slot `to` as well.
+    pub(super) fn copy_slot(&mut self, from: usize, to: usize) {
+        let stride = self.stride_lines;
+        self.lines.copy_within(from * stride..(from + 1) * stride, to * stride);
     }
 }
 

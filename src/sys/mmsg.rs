@@ -28,10 +28,15 @@ use std::ptr;
 use libc::{c_uint, iovec, mmsghdr, sockaddr_in, sockaddr_in6, sockaddr_storage, socklen_t};
 
 use super::memory::{Memory, View};
-use super::{Call, Family, Received, Shape, Slot, WholeSlot, addr, cmsg, fault, touched};
+use super::uring::Uring;
+use super::{Call, Family, Filled, Received, Shape, Slot, WholeSlot, addr, cmsg, fault, touched};
 
 pub(crate) const BACKEND: &str = "mmsg";
 pub(crate) const COALESCES: bool = true;
+
+/// Fewer datagrams than this cost more through io_uring than through `recvmmsg`, because each call does:
+/// as many as came last time are expected to come again.
+const URING_GRAMS_MIN: usize = if cfg!(force_uring) { 0 } else { 16 };
 
 /// Length of an IPv4 address as the kernel gives it.
 const V4_BYTES: usize = size_of::<sockaddr_in>();
@@ -49,6 +54,8 @@ pub(crate) struct RecvSlots {
     /// One per slot, read by the kernel through the headers; never read again from here.
     _iovecs: Vec<iovec>,
     headers: Vec<mmsghdr>,
+    /// The other way to fill the slots, if there is one.
+    uring: Option<Uring>,
     /// Headers `0..used` were written by the kernel in the last call and must be restored.
     used: usize,
     /// Whether a slot may hold several datagrams, whose size its control messages tell.
@@ -62,7 +69,7 @@ pub(crate) struct RecvSlots {
 unsafe impl Send for RecvSlots {}
 
 impl RecvSlots {
-    pub(crate) fn new(slots: usize, slot_bytes: usize) -> io::Result<Self> {
+    pub(crate) fn new(slots: usize, slot_bytes: usize, io_uring: bool) -> io::Result<Self> {
         let mut memory = Memory::new(slots, slot_bytes)?;
         let mut headers = touched(empty_header(), Some(slots))?;
         let mut iovecs = touched(iovec { iov_base: ptr::null_mut(), iov_len: slot_bytes }, Some(slots))?;
@@ -82,8 +89,19 @@ impl RecvSlots {
             // SAFETY: as for the name.
             header.msg_hdr.msg_control = unsafe { &raw mut (*slot).control }.cast();
         }
-        // Every header counts as used, so that the first `prepare` sets all lengths.
-        Ok(Self { memory, _iovecs: iovecs, headers, used: slots, coalesced: false, shape: Shape::Mixed })
+        let uring = match io_uring.then(|| Uring::new(slots)) {
+            Some(Err(error)) if cfg!(force_uring) => return Err(error),
+            // Whatever the reason (an old kernel, seccomp, a sysctl, no descriptor left): recvmmsg does the same.
+            uring => uring.and_then(Result::ok),
+        };
+        let (coalesced, shape) = (false, Shape::Mixed);
+        let mut slots = Self { memory, _iovecs: iovecs, headers, uring, used: slots, coalesced, shape };
+        slots.prepare();
+        Ok(slots)
+    }
+
+    pub(crate) fn backend(&self) -> &'static str {
+        if self.uring.is_some() { "io_uring" } else { BACKEND }
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -117,7 +135,24 @@ impl RecvSlots {
             Ok(limit) => self.count().min(limit),
             Err(error) => return Received { calls: 1, ended_by: Some(error), ..Received::default() },
         };
+        let expected = self.used;
         self.prepare();
+        let taken = match &mut self.uring {
+            Some(uring) if expected >= URING_GRAMS_MIN => {
+                let taken = uring.recv(socket, &mut self.memory, &mut self.headers[..allowed], expected);
+                let is_broken = uring.is_broken();
+                if is_broken {
+                    self.uring = None; // for good: what it has not taken is still in the socket
+                }
+                if is_broken && taken.slots == 0 { self.recvmmsg(socket, allowed) } else { taken }
+            }
+            _ => self.recvmmsg(socket, allowed),
+        };
+        self.used = taken.slots;
+        Received { calls: taken.calls, ended_by: taken.ended_by, ..self.tally() }
+    }
+
+    fn recvmmsg(&mut self, socket: &UdpSocket, allowed: usize) -> Filled {
         // recvmmsg(2), argument by argument:
         // - vlen: number of headers; the kernel fills at most so many and says how many.
         // - MSG_DONTWAIT: never block, whatever the descriptor's mode. A blocking call may leave
@@ -137,12 +172,10 @@ impl RecvSlots {
                 ptr::null_mut(),
             )
         };
-        if filled < 0 {
-            let error = io::Error::last_os_error();
-            return Received { calls: 1, ended_by: Some(error), ..Received::default() };
+        match usize::try_from(filled) {
+            Ok(slots) => Filled { slots, calls: 1, ended_by: None },
+            Err(_) => Filled { slots: 0, calls: 1, ended_by: Some(io::Error::last_os_error()) },
         }
-        self.used = filled as usize;
-        self.tally()
     }
 
     /// Restores the two lengths the kernel overwrote in the headers it used last time. `msg_flags` and
@@ -182,7 +215,7 @@ impl RecvSlots {
             Some(_) => Received { deliverable: self.used, bytes, ..Received::default() },
             None => self.tally_each(),
         };
-        (received.slots, received.calls) = (self.used, 1);
+        received.slots = self.used;
         // The counter only grows and every datagram carries it, so the newest says it all.
         if self.used > 0 {
             received.kernel_drops = cmsg::kernel_drops(self.batch(self.used).control(self.used - 1));
@@ -300,7 +333,7 @@ mod tests {
 
     #[test]
     fn headers_lead_into_the_slots_own_memory_even_after_a_move() {
-        let slots = RecvSlots::new(5, 100).unwrap();
+        let slots = RecvSlots::new(5, 100, false).unwrap();
         let moved = Box::new(slots);
         for (i, header) in moved.headers.iter().enumerate() {
             // SAFETY: five slots were made.
@@ -320,6 +353,118 @@ mod tests {
     fn more_slots_than_there_are_addresses_are_an_error_and_not_a_small_allocation() {
         // As `bc` 65,536 and `gram_size` 65,535 are where usize has 32 bits: the sum wraps to 0.
         let half = 1 << (usize::BITS / 2);
-        assert_eq!(RecvSlots::new(half, half).err().unwrap().kind(), io::ErrorKind::OutOfMemory);
+        assert_eq!(RecvSlots::new(half, half, false).err().unwrap().kind(), io::ErrorKind::OutOfMemory);
+    }
+
+    #[cfg(feature = "io-uring")]
+    mod uring {
+        use super::super::fault::{self, Fault};
+        use super::*;
+
+        /// A socket with datagrams 0, 1, 2 … in its queue.
+        fn queued(count: u8) -> UdpSocket {
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            let to = socket.local_addr().unwrap();
+            (0..count).for_each(|i| assert_eq!(socket.send_to(&[i], to).unwrap(), 1));
+            socket
+        }
+
+        fn received(slots: &mut RecvSlots, socket: &UdpSocket) -> Vec<u8> {
+            let received = slots.recv(socket);
+            assert!(received.ended_by.is_none_or(|error| error.kind() == io::ErrorKind::WouldBlock));
+            let batch = slots.batch(received.slots);
+            (0..received.slots).map(|i| batch.slot(i).data[0]).collect()
+        }
+
+        /// Slots that io_uring fills next.
+        fn expecting_many() -> RecvSlots {
+            let mut slots = RecvSlots::new(90, 100, true).unwrap();
+            assert_eq!(received(&mut slots, &queued(20)).len(), 20);
+            slots
+        }
+
+        fn is_to_be_had() -> bool {
+            RecvSlots::new(1, 1, true).unwrap().backend() == "io_uring"
+        }
+
+        #[test]
+        fn where_it_is_refused_recvmmsg_stands_in() {
+            for errno in [libc::EPERM, libc::ENOSYS, libc::EMFILE, libc::ENOMEM] {
+                fault::inject(Call::Ring, 0, 1, Fault::Errno(errno));
+                let slots = RecvSlots::new(20, 100, true);
+                if cfg!(force_uring) {
+                    assert_eq!(slots.err().unwrap().raw_os_error(), Some(errno));
+                    continue;
+                }
+                let mut slots = slots.unwrap();
+                assert_eq!(slots.backend(), BACKEND);
+                for _ in 0..2 {
+                    assert_eq!(received(&mut slots, &queued(20)), (0..20).collect::<Vec<u8>>());
+                }
+            }
+        }
+
+        #[test]
+        fn one_that_refuses_a_call_is_left_for_good_and_loses_nothing() {
+            if !is_to_be_had() {
+                return;
+            }
+            for (refused, batches) in [(0, [0..80, 80..80]), (1, [0..33, 33..80]), (2, [0..80, 80..80])] {
+                let (mut slots, socket) = (expecting_many(), queued(80));
+                fault::inject(Call::Enter, refused, 1, Fault::Errno(libc::EAGAIN));
+                for batch in batches {
+                    assert_eq!(received(&mut slots, &socket), batch.collect::<Vec<u8>>(), "call {refused}");
+                }
+                assert_eq!(slots.backend(), BACKEND, "call {refused}");
+            }
+        }
+
+        #[test]
+        fn slots_that_change_threads_are_filled_all_the_same() {
+            if !is_to_be_had() {
+                return;
+            }
+            let mut slots = expecting_many();
+            for _ in 0..4 {
+                slots = std::thread::spawn(move || {
+                    for _ in 0..2 {
+                        let socket = queued(70);
+                        assert_eq!(received(&mut slots, &socket), (0..70).collect::<Vec<u8>>());
+                        assert_eq!(slots.backend(), "io_uring");
+                    }
+                    slots
+                })
+                .join()
+                .unwrap();
+            }
+        }
+
+        #[test]
+        fn slots_that_expect_few_ask_recvmmsg() {
+            if cfg!(force_uring) {
+                return;
+            }
+            let mut slots = RecvSlots::new(90, 100, true).unwrap();
+            fault::inject(Call::Enter, 0, 1, Fault::Errno(libc::EIO));
+            for count in [20, 15, 1, 0, 16] {
+                assert_eq!(received(&mut slots, &queued(count)).len(), usize::from(count));
+                slots.used = slots.used.min(15);
+            }
+            assert!(fault::limit(Call::Enter).is_err(), "io_uring was not asked");
+        }
+
+        #[test]
+        fn an_empty_datagram_ends_no_batch() {
+            let mut slots = expecting_many();
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            let to = socket.local_addr().unwrap();
+            for len in [1, 0, 0, 2, 101, 0, 1] {
+                socket.send_to(&vec![7; len], to).unwrap();
+            }
+            let count = slots.recv(&socket).slots;
+            let batch = slots.batch(count);
+            let lens: Vec<_> = (0..count).map(|i| (batch.slot(i).data.len(), batch.slot(i).original_len)).collect();
+            assert_eq!(lens, [(1, 1), (0, 0), (0, 0), (2, 2), (100, 101), (0, 0), (1, 1)]);
+        }
     }
 }

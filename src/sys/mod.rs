@@ -11,7 +11,8 @@
 //! |---|---|
 //! | `BACKEND` | its name, for `Stats::backend` |
 //! | `COALESCES` | whether it can take coalesced slots apart, so that a socket may be asked for them |
-//! | `RecvSlots::new(slots, slot_bytes) -> io::Result` | memory for `slots` datagrams of up to `slot_bytes` bytes, allocated and pre-faulted once; nothing is allocated after it |
+//! | `RecvSlots::new(slots, slot_bytes, io_uring) -> io::Result` | memory for `slots` datagrams of up to `slot_bytes` bytes, allocated and pre-faulted once; nothing is allocated after it; `io_uring` says whether that may be used, where there is such a thing |
+//! | `RecvSlots::backend()` | how it is filled, for `Stats::backend` |
 //! | `RecvSlots::count()`, `slot_bytes()` | the shape it was made with |
 //! | `RecvSlots::set_coalesced(bool)` | whether the socket may put several datagrams of one size into one slot (GRO) |
 //! | `RecvSlots::recv(&mut self, socket) -> Received` | fill slots `0..received.slots`, never block, report the error that ended the batch beside what came before it |
@@ -30,8 +31,9 @@
 //!
 //! Two backends fulfil it: `mmsg` (Linux: `recvmmsg`/`sendmmsg`) and `single` (everywhere, Linux
 //! included: one datagram a call, no unsafe). `--cfg force_single` picks the second, so that the
-//! whole test suite can run on it on any machine. A third backend is one more file, and its `cfg` on
-//! a `mod` and a `use` line here.
+//! whole test suite can run on it on any machine. With the feature `io-uring`, `mmsg` fills its slots
+//! through io_uring (`uring.rs`) where that is faster; `--cfg force_uring` makes it do so always, and
+//! fail where there is none. Another backend is one more file, and its `cfg` on a `mod` and a `use` line here.
 
 use std::io;
 use std::net::SocketAddr;
@@ -45,11 +47,19 @@ pub(crate) mod cmsg;
 mod memory;
 #[cfg(all(target_os = "linux", not(force_single)))]
 mod mmsg;
+#[cfg(all(target_os = "linux", feature = "io-uring", not(force_single)))]
+mod provided;
 #[cfg(all(target_os = "linux", not(force_single)))]
 mod sendmmsg;
 #[cfg(not(all(target_os = "linux", not(force_single))))]
 mod single;
 pub(crate) mod socket;
+#[cfg(all(target_os = "linux", not(force_single)))]
+#[cfg_attr(not(feature = "io-uring"), path = "no_uring.rs")]
+mod uring;
+
+#[cfg(all(force_uring, not(all(target_os = "linux", feature = "io-uring", not(force_single)))))]
+compile_error!("--cfg force_uring needs Linux and the feature io-uring");
 
 #[cfg(test)]
 pub(crate) mod fault;
@@ -86,7 +96,16 @@ pub(crate) enum Call {
     Wait,
     /// `setsockopt(SO_RCVBUFFORCE)` and `setsockopt(SO_SNDBUFFORCE)`.
     ForceBuffer,
+    /// `io_uring_setup`.
+    #[cfg_attr(not(feature = "io-uring"), allow(dead_code))]
+    Ring,
+    /// `io_uring_enter`, which then takes nothing.
+    #[cfg_attr(not(feature = "io-uring"), allow(dead_code))]
+    Enter,
 }
+
+/// Whether a ring may be filled through io_uring where nobody says otherwise.
+pub(crate) const DEFAULT_IO_URING: bool = true;
 
 /// Memory for `len` elements, allocated and touched now; `len` is `None` where the sum overflowed.
 ///
@@ -101,6 +120,18 @@ pub(crate) fn touched<T: Copy>(value: T, len: Option<usize>) -> io::Result<Vec<T
     };
     memory.resize(len, value);
     Ok(memory)
+}
+
+/// What system calls brought, before anybody has looked at it.
+#[derive(Debug, Default)]
+#[cfg_attr(any(not(target_os = "linux"), force_single), allow(dead_code))]
+pub(crate) struct Filled {
+    /// Slots filled, counted from slot 0.
+    slots: usize,
+    /// System calls made.
+    calls: u64,
+    /// The error that ended it.
+    ended_by: Option<io::Error>,
 }
 
 /// What one `RecvSlots::recv` brought.

@@ -44,13 +44,17 @@ pub(crate) struct RecvSlots {
 }
 
 impl RecvSlots {
-    pub(crate) fn new(slots: usize, slot_bytes: usize) -> io::Result<Self> {
+    pub(crate) fn new(slots: usize, slot_bytes: usize, _io_uring: bool) -> io::Result<Self> {
         let nobody = Filled { original_len: 0, src: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)) };
         let all_but_the_last = slots.saturating_sub(1).checked_mul(slot_bytes);
         let len = all_but_the_last.and_then(|len| len.checked_add(slot_bytes.max(LONGEST_BYTES)));
         // Filled with a byte that is not zero, so that every page is really touched now.
         let (bytes, filled) = (touched(0xA5, len)?, touched(nobody, Some(slots))?);
         Ok(Self { bytes, filled, slot_bytes, used: 0, shape: Shape::Mixed })
+    }
+
+    pub(crate) fn backend(&self) -> &'static str {
+        BACKEND
     }
 
     pub(crate) fn count(&self) -> usize {

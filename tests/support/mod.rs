@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 mod own_host;
 pub use own_host::own_host;
 
-use hio_udp::{BatchPeer, PeerConfig, SendReport, Stopped, Transport};
+use hio_udp::{BatchPeer, PeerConfig, SendReport, Stats, Stopped, Transport};
 
 /// Longest a test waits for what must come.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -30,8 +30,19 @@ pub fn open_batch(config: PeerConfig) -> BatchPeer {
 }
 
 /// Whether the backend moves many datagrams a call.
-pub fn is_mmsg<T: Transport>(peer: &T) -> bool {
-    peer.stats().backend == "mmsg"
+pub fn takes_batches<T: Transport>(peer: &T) -> bool {
+    peer.stats().backend != "single"
+}
+
+/// Asserts that one fill of `bc` slots that brought `grams` took as few system calls as its backend can.
+pub fn assert_recv_calls(stats: &Stats, grams: usize, bc: usize) {
+    let expected = match stats.backend {
+        "mmsg" => 1..=1,
+        // 33 in the first shot, 32 times as many in each later call, and perhaps a look at an empty socket.
+        "io_uring" => 1..=3 + grams / (32 * 33),
+        _ => grams + usize::from(grams < bc)..=grams + usize::from(grams < bc),
+    };
+    assert!(expected.contains(&(stats.recv_calls as usize)), "{expected:?}, {stats:?}");
 }
 
 /// A plain socket beside the crate's, which gives up waiting after `PATIENCE`.

@@ -1,0 +1,107 @@
+//! An io_uring with buffers lent to it, for multishot requests to fill (`io_uring_register_buf_ring(3)`).
+#![allow(unsafe_code)]
+
+use std::alloc::{self, Layout};
+use std::io;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use io_uring::IoUring;
+use io_uring::types::BufRingEntry;
+
+/// The group of the one buffer ring each io_uring here has.
+pub(super) const GROUP: u16 = 0;
+
+/// An io_uring and the ring of entries it takes buffers from, one by one, in order.
+pub(super) struct BufferRing {
+    /// Dropped first: it knows of `entries`.
+    pub(super) io_uring: IoUring,
+    entries: Entries,
+    /// It belongs to no thread yet, and takes no requests before it does (IORING_SETUP_R_DISABLED).
+    pub(super) is_disabled: bool,
+    /// How many entries the kernel has taken so far, modulo 2^16.
+    taken: u16,
+}
+
+impl BufferRing {
+    /// Room for at least `count` buffers to be lent to `io_uring` at a time.
+    pub(super) fn new(io_uring: IoUring, count: usize, is_disabled: bool) -> io::Result<Self> {
+        let entries = Entries::new(count)?;
+        let address = entries.first.as_ptr() as u64;
+        // SAFETY: `entries` has room for `count` of them and starts on a page. It outlives the io_uring,
+        // which drops first, both in the value below and if this call fails.
+        let registered = unsafe { io_uring.submitter().register_buf_ring_with_flags(address, entries.count, GROUP, 0) };
+        let buffers = Self { io_uring, entries, is_disabled, taken: 0 };
+        registered.map(|()| buffers)
+    }
+
+    /// Takes note that the kernel has taken so many buffers.
+    pub(super) fn on_taken(&mut self, count: u16) {
+        self.taken = self.taken.wrapping_add(count);
+    }
+
+    /// Lends the kernel one buffer of `len` bytes at each of `addresses`, as numbers 0, 1, 2 …, instead of
+    /// what it had not taken before.
+    ///
+    /// # Panics
+    ///
+    /// If there are more than `new` was told.
+    pub(super) fn provide(&mut self, addresses: impl ExactSizeIterator<Item = *mut u8>, len: usize) {
+        let Entries { first, count, .. } = self.entries;
+        assert!(addresses.len() <= usize::from(count));
+        let mut end = self.taken;
+        for (number, address) in addresses.enumerate() {
+            // SAFETY: the index is below `count`, for which the memory was allocated.
+            let entry = unsafe { first.add(usize::from(end & (count - 1))) };
+            // SAFETY: allocated as zeroes, which are a valid entry; the kernel reads entries only inside a
+            // system call, and `&mut self` keeps everybody else away.
+            let entry = unsafe { &mut *entry.as_ptr() };
+            entry.set_addr(address as u64);
+            entry.set_len(len as u32);
+            entry.set_bid(number as u16);
+            end = end.wrapping_add(1);
+        }
+        // SAFETY: `first` is the first entry of the ring, as `tail` asks for.
+        let tail = unsafe { BufRingEntry::tail(first.as_ptr()) };
+        // SAFETY: the tail is a u16 inside the first entry, aligned, and lives as long as `self`; the
+        // kernel only reads it. No reference to the entry exists any more.
+        let tail = unsafe { AtomicU16::from_ptr(tail.cast_mut()) };
+        // Release, paired with smp_load_acquire in the kernel's io_ring_buffer_select: who sees the tail
+        // sees the entries. The tail may go back: nothing is under way that could have read the old one.
+        tail.store(end, Ordering::Release);
+    }
+}
+
+/// Memory for the entries.
+struct Entries {
+    first: NonNull<BufRingEntry>,
+    layout: Layout,
+    /// A power of two.
+    count: u16,
+}
+
+// SAFETY: `first` leads to memory that is this value's own, and moves with it.
+unsafe impl Send for Entries {}
+
+impl Entries {
+    fn new(count: usize) -> io::Result<Self> {
+        // SAFETY: sysconf only reads a number.
+        let page_bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+        let page_bytes = usize::try_from(page_bytes).map_err(|_| io::Error::last_os_error())?;
+        let count = u16::try_from(count.next_power_of_two()).map_err(io::Error::other)?;
+        let layout = Layout::array::<BufRingEntry>(count.into()).and_then(|layout| layout.align_to(page_bytes));
+        let layout = layout.map_err(io::Error::other)?;
+        // SAFETY: the layout's size is above zero, because `count` is.
+        let memory = unsafe { alloc::alloc_zeroed(layout) };
+        let first = NonNull::new(memory.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self { first, layout, count })
+    }
+}
+
+impl Drop for Entries {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `new` with this very layout. The io_uring that knew of it is gone: it stands
+        // before this field in `BufferRing`.
+        unsafe { alloc::dealloc(self.first.as_ptr().cast(), self.layout) };
+    }
+}
