@@ -39,29 +39,36 @@ struct Counted {
     run: fn(),
 }
 
-const PATHS: [Counted; 8] = [
+const PATHS: [Counted; 9] = [
     Counted { name: "bare", what: "bare recvmmsg loop, addresses read", goal: None, record: None, run: bare_recvmmsg },
-    Counted { name: "fill", what: "fill and iterate", goal: Some(28.0), record: Some(28.0), run: fill },
+    Counted { name: "fill", what: "fill, a for loop", goal: Some(28.0), record: Some(28.1), run: fill },
     Counted {
         name: "fill_meta",
-        what: "the same with receive time and drop counter read",
+        what: "with receive time and drop counter, for_each",
         goal: Some(55.0),
-        record: Some(157.4),
+        record: Some(79.8),
         run: fill_meta,
     },
-    Counted { name: "receive", what: "receive one by one", goal: Some(45.0), record: Some(70.7), run: receive },
+    Counted {
+        name: "fill_meta_for",
+        what: "with receive time and drop counter, a for loop",
+        goal: None,
+        record: Some(120.4),
+        run: fill_meta_for,
+    },
+    Counted { name: "receive", what: "receive one by one", goal: Some(45.0), record: Some(52.7), run: receive },
     Counted {
         name: "coalesced",
-        what: "a segment of a coalesced slot, by for_each",
+        what: "a segment of a coalesced slot, for_each",
         goal: Some(10.0),
-        record: Some(15.1),
+        record: Some(10.2),
         run: coalesced,
     },
     Counted {
         name: "coalesced_for",
-        what: "a segment of a coalesced slot, by a for loop",
+        what: "a segment of a coalesced slot, a for loop",
         goal: None,
-        record: Some(37.4),
+        record: Some(35.5),
         run: coalesced_for,
     },
     Counted { name: "bare_send", what: "bare sendmmsg, headers ready", goal: None, record: None, run: bare_sendmmsg },
@@ -112,6 +119,14 @@ impl Seen {
         self.add(gram.data.len(), traffic::address(gram.src), gram.truncated);
     }
 
+    #[inline(always)]
+    fn add_meta(&mut self, gram: &Gram<'_>) {
+        let meta = gram.meta();
+        self.add_gram(gram);
+        self.sum += u64::from(meta.kernel_drops.unwrap_or(0));
+        black_box(meta.rx_time);
+    }
+
     fn count(self) -> usize {
         black_box(self.sum);
         self.grams
@@ -133,39 +148,62 @@ fn bare_recvmmsg() {
     });
 }
 
-fn fill() {
-    let mut peer = peer(PeerConfig::new());
-    drained(peer.ha(), &traffic::socket(0), 1, || {
+/// Drains by `fill`; `walk` looks at each batch.
+#[inline(always)]
+fn filled(config: PeerConfig, per_send: usize, walk: impl Fn(Seen, Grams<'_>) -> Seen) {
+    let (mut peer, sender) = (peer(config), traffic::socket(0));
+    if per_send > 1 {
+        traffic::set_segment_len(&sender, SIZE);
+    }
+    drained(peer.ha(), &sender, per_send, || {
         let mut seen = Seen::default();
         loop {
             let grams = peer.fill().expect("the peer is open");
             if grams.is_empty() {
                 return seen.count();
             }
-            for gram in grams {
-                seen.add_gram(&gram);
-            }
+            seen = walk(seen, grams);
         }
     });
 }
 
+#[inline(always)]
+fn for_loop(mut seen: Seen, grams: Grams<'_>) -> Seen {
+    for gram in grams {
+        seen.add_gram(&gram);
+    }
+    seen
+}
+
+fn fill() {
+    filled(PeerConfig::new(), 1, for_loop);
+}
+
 fn fill_meta() {
-    let mut peer = peer(PeerConfig::new().rx_time(true));
-    drained(peer.ha(), &traffic::socket(0), 1, || {
-        let mut seen = Seen::default();
-        loop {
-            let grams = peer.fill().expect("the peer is open");
-            if grams.is_empty() {
-                return seen.count();
-            }
-            for gram in grams {
-                let meta = gram.meta();
-                let drops = u64::from(meta.kernel_drops.unwrap_or(0));
-                seen.add(gram.data.len(), traffic::address(gram.src) + drops, gram.truncated);
-                black_box(meta.rx_time);
-            }
-        }
+    filled(PeerConfig::new().rx_time(true), 1, |mut seen, grams| {
+        grams.for_each(|gram| seen.add_meta(&gram));
+        seen
     });
+}
+
+fn fill_meta_for() {
+    filled(PeerConfig::new().rx_time(true), 1, |mut seen, grams| {
+        for gram in grams {
+            seen.add_meta(&gram);
+        }
+        seen
+    });
+}
+
+fn coalesced() {
+    filled(PeerConfig::new().coalesce(true), SLOTS, |mut seen, grams| {
+        grams.for_each(|gram| seen.add_gram(&gram));
+        seen
+    });
+}
+
+fn coalesced_for() {
+    filled(PeerConfig::new().coalesce(true), SLOTS, for_loop);
 }
 
 fn receive() {
@@ -176,35 +214,6 @@ fn receive() {
             seen.add(data.len(), traffic::address(src), false);
         }
         seen.count()
-    });
-}
-
-fn coalesced() {
-    drained_coalesced(|seen, grams| grams.for_each(|gram| seen.add_gram(&gram)));
-}
-
-fn coalesced_for() {
-    drained_coalesced(|seen, grams| {
-        for gram in grams {
-            seen.add_gram(&gram);
-        }
-    });
-}
-
-#[inline(always)]
-fn drained_coalesced(walk: impl Fn(&mut Seen, Grams<'_>)) {
-    let mut peer = peer(PeerConfig::new().coalesce(true));
-    let sender = traffic::socket(0);
-    traffic::set_segment_len(&sender, SIZE);
-    drained(peer.ha(), &sender, SLOTS, || {
-        let mut seen = Seen::default();
-        loop {
-            let grams = peer.fill().expect("the peer is open");
-            if grams.is_empty() {
-                return seen.count();
-            }
-            walk(&mut seen, grams);
-        }
     });
 }
 

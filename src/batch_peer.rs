@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use crate::config::{DEFAULT_BC, PeerConfig};
 use crate::endpoint::Endpoint;
+use crate::gram::Gram;
 use crate::grams::Grams;
 use crate::pace::Pace;
 use crate::ring::{Full, RecvRing, SendRing};
 use crate::send::{SendReport, Stopped};
 use crate::stats::Stats;
-use crate::sys::SendBatch;
+use crate::sys::{Family, SendBatch};
 use crate::transport::{Transport, endpoint_settings, endpoint_transport};
 
 /// A non-blocking UDP socket that takes and gives many datagrams per system call, from memory
@@ -402,15 +403,26 @@ impl BatchSender<'_> {
     }
 }
 
-/// The next gram of the ring, refilled when it is empty.
+/// The next gram of the ring, refilled when it is empty. Nearly always the ring is plain and not empty, and
+/// there is no wire log: that much is inlined into the caller's loop.
 #[inline]
 fn receive<'r>(endpoint: &Endpoint, ring: &'r mut RecvRing) -> io::Result<(&'r [u8], Option<SocketAddr>)> {
+    let gram = match ring.plain() {
+        Some(Family::V4) if endpoint.wl.is_none() => ring.pop_plain(Family::V4),
+        Some(Family::V6) if endpoint.wl.is_none() => ring.pop_plain(Family::V6),
+        _ => receive_any(endpoint, ring)?,
+    };
+    Ok(gram.map_or((&[], None), |gram| (gram.data, Some(gram.src))))
+}
+
+#[inline(never)]
+fn receive_any<'r>(endpoint: &Endpoint, ring: &'r mut RecvRing) -> io::Result<Option<Gram<'r>>> {
     if ring.is_empty() {
         endpoint.fill(ring)?;
     }
-    let Some(gram) = ring.pop() else { return Ok((&[], None)) };
-    endpoint.log_received(std::iter::once(gram));
-    Ok((gram.data, Some(gram.src)))
+    let gram = ring.pop();
+    endpoint.log_received(gram.into_iter());
+    Ok(gram)
 }
 
 impl Outbox {

@@ -22,7 +22,7 @@ pub fn meta(control: &[u8]) -> Meta {
 /// The segment size that a datagram's control messages carry.
 #[cfg(target_os = "linux")]
 pub fn segment_len(control: &[u8]) -> Option<usize> {
-    crate::sys::cmsg::parse(control).segment_len
+    crate::sys::cmsg::segment_len(control)
 }
 
 /// Splits a slot as [`Grams`](crate::Grams) does, by following the offsets.

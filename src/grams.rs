@@ -15,9 +15,8 @@ use crate::sys::{Batch, Family, Shape, WholeSlot};
 #[derive(Clone)]
 pub struct Grams<'a> {
     batch: Batch<'a>,
-    /// The slot that is looked up next. In a plain batch it says it all, and `left` is not kept up.
     cursor: Cursor,
-    /// What is left of the slot before that one, where slots are coalesced.
+    /// What is left of the slot before the one where the cursor stands, in a batch of runs.
     run: Run<'a>,
 }
 
@@ -49,10 +48,14 @@ impl<'a> Grams<'a> {
 
     #[inline]
     fn left(&self) -> usize {
-        match self.batch.shape() {
-            Shape::Plain(_) => self.batch.len() - self.cursor.slot,
-            Shape::Runs(_) | Shape::Mixed => self.cursor.left,
-        }
+        self.cursor.left_in(&self.batch)
+    }
+
+    #[inline(always)]
+    fn next_plain(&mut self, family: Family) -> Option<Gram<'a>> {
+        let WholeSlot { data, src, control } = self.batch.whole_slot(self.cursor.slot, family)?;
+        self.cursor.slot += 1;
+        Some(whole(data, src, control))
     }
 }
 
@@ -68,22 +71,15 @@ impl<'a> Iterator for Grams<'a> {
                 self.cursor.left -= 1;
                 return Some(whole(data, src, control));
             }
-            // By value, so that the caller's loop can keep all of this in registers.
             let (gram, cursor, run) = next_of_any(self.batch, self.cursor, self.run);
             (self.cursor, self.run) = (cursor, run);
             return gram;
         };
-        let i = self.cursor.slot;
-        if i >= self.batch.len() {
-            return None;
-        }
-        self.cursor.slot = i + 1;
         // Each family by itself: the caller's loop then knows which address it gets.
-        let WholeSlot { data, src, control } = match family {
-            Family::V4 => self.batch.whole_slot(i, Family::V4),
-            Family::V6 => self.batch.whole_slot(i, Family::V6),
-        };
-        Some(whole(data, src, control))
+        match family {
+            Family::V4 => self.next_plain(Family::V4),
+            Family::V6 => self.next_plain(Family::V6),
+        }
     }
 
     #[inline]
@@ -91,19 +87,38 @@ impl<'a> Iterator for Grams<'a> {
         (self.left(), Some(self.left()))
     }
 
-    /// What `for_each` and its kin use: a loop of its own for the grams of each coalesced slot, which all
-    /// have one size and one source. A `for` loop cannot know that, and asks at each gram.
+    /// What `for_each` and its kin use. A loop of its own for each shape, and inside it one for the grams of
+    /// each coalesced slot, which all have one size and one source: a `for` loop may have to ask at each gram.
     #[inline]
     fn fold<B, F: FnMut(B, Gram<'a>) -> B>(mut self, init: B, mut f: F) -> B {
         let mut folded = init;
-        while let Some(gram) = self.next() {
-            folded = f(folded, gram);
-            let Run { mut rest, segment_len, src, control } = self.run;
-            while let Some((data, tail)) = rest.split_at_checked(segment_len) {
-                folded = f(folded, whole(data, src, control));
-                rest = tail;
+        match self.batch.shape() {
+            Shape::Plain(Family::V4) => {
+                while let Some(gram) = self.next_plain(Family::V4) {
+                    folded = f(folded, gram);
+                }
             }
-            self.run.rest = rest;
+            Shape::Plain(Family::V6) => {
+                while let Some(gram) = self.next_plain(Family::V6) {
+                    folded = f(folded, gram);
+                }
+            }
+            Shape::Runs(family) => {
+                while let Some(gram) = next_of_runs(self.batch, &mut self.cursor, &mut self.run, family) {
+                    folded = f(folded, gram);
+                    let Run { mut rest, segment_len, src, control } = self.run;
+                    while let Some((data, tail)) = rest.split_at_checked(segment_len) {
+                        folded = f(folded, whole(data, src, control));
+                        rest = tail;
+                    }
+                    self.run.rest = rest;
+                }
+            }
+            Shape::Mixed => {
+                while let Some(gram) = next_of_mixed(self.batch, &mut self.cursor) {
+                    folded = f(folded, gram);
+                }
+            }
         }
         folded
     }
@@ -115,35 +130,37 @@ pub(crate) fn whole<'a>(data: &'a [u8], src: SocketAddr, control: &'a [u8]) -> G
     Gram { data, src, truncated: false, original_len: data.len(), control }
 }
 
-/// The next gram where it is not just the next one of `run`, nor a plain batch; where the one after it
-/// starts, and what is left of its slot.
+/// The next gram of a batch that is not plain, where it is not just the next one of `run`; where the one
+/// after it starts, and what is left of its slot. By value, so that the caller's loop can keep it in registers.
 #[inline(never)]
 fn next_of_any<'a>(batch: Batch<'a>, mut cursor: Cursor, mut run: Run<'a>) -> (Option<Gram<'a>>, Cursor, Run<'a>) {
-    let (Shape::Plain(family) | Shape::Runs(family)) = batch.shape() else {
-        let (gram, cursor) = next_of_mixed(batch, cursor);
-        return (gram, cursor, run);
+    let gram = match batch.shape() {
+        Shape::Plain(family) | Shape::Runs(family) => next_of_runs(batch, &mut cursor, &mut run, family),
+        Shape::Mixed => next_of_mixed(batch, &mut cursor),
     };
+    (gram, cursor, run)
+}
+
+/// The last gram of `run`, if that is shorter than the others, else the first one of the next slot.
+#[inline(always)]
+fn next_of_runs<'a>(batch: Batch<'a>, cursor: &mut Cursor, run: &mut Run<'a>, family: Family) -> Option<Gram<'a>> {
     if run.rest.is_empty() {
-        if cursor.slot == batch.len() {
-            return (None, cursor, run);
-        }
-        let WholeSlot { data, src, control } = batch.whole_slot(cursor.slot, family);
+        let WholeSlot { data, src, control } = batch.whole_slot(cursor.slot, family)?;
         let segment_len = match batch.segment_len(cursor.slot) {
             0 => data.len().max(1),
             len => len,
         };
-        run = Run { rest: &data[cursor.offset..], segment_len, src, control };
+        *run = Run { rest: &data[cursor.offset..], segment_len, src, control };
         (cursor.slot, cursor.offset) = (cursor.slot + 1, 0);
     }
-    let Run { rest, segment_len, src, control } = run;
-    let (data, rest) = rest.split_at(segment_len.min(rest.len())); // the last one of a slot may be shorter
+    let (data, rest) = run.rest.split_at(run.segment_len.min(run.rest.len()));
     run.rest = rest;
     cursor.left -= 1;
-    (Some(whole(data, src, control)), cursor, run)
+    Some(whole(data, run.src, run.control))
 }
 
-/// The next gram where slots may be cut, coalesced or not deliverable, and where the one after it starts.
-pub(crate) fn next_of_mixed(batch: Batch<'_>, mut cursor: Cursor) -> (Option<Gram<'_>>, Cursor) {
+/// The next gram where slots may be cut, coalesced or not deliverable.
+pub(crate) fn next_of_mixed<'a>(batch: Batch<'a>, cursor: &mut Cursor) -> Option<Gram<'a>> {
     while cursor.slot < batch.len() {
         let slot = batch.slot(cursor.slot);
         let Some(src) = slot.src else {
@@ -156,9 +173,9 @@ pub(crate) fn next_of_mixed(batch: Batch<'_>, mut cursor: Cursor) -> (Option<Gra
         (cursor.slot, cursor.offset) = next.map_or((cursor.slot + 1, 0), |offset| (cursor.slot, offset));
         cursor.left = cursor.left.saturating_sub(1);
         let (truncated, original_len) = (missing > 0, data.len() + missing);
-        return (Some(Gram { data, src, truncated, original_len, control: slot.control }), cursor);
+        return Some(Gram { data, src, truncated, original_len, control: slot.control });
     }
-    (None, cursor)
+    None
 }
 
 impl ExactSizeIterator for Grams<'_> {}
@@ -175,5 +192,17 @@ impl fmt::Debug for Grams<'_> {
 pub(crate) struct Cursor {
     pub slot: usize,
     pub offset: usize,
+    /// Not kept up in a plain batch, where `slot` says it all.
     pub left: usize,
+}
+
+impl Cursor {
+    /// Number of grams left from here on.
+    #[inline]
+    pub(crate) fn left_in(&self, batch: &Batch<'_>) -> usize {
+        match batch.shape() {
+            Shape::Plain(_) => batch.len().saturating_sub(self.slot),
+            Shape::Runs(_) | Shape::Mixed => self.left,
+        }
+    }
 }

@@ -21,7 +21,6 @@ impl Endpoint {
     ///
     /// Never blocks; 0 means that nothing was there. An error that ended a batch behind good
     /// datagrams is given by the next call.
-    #[inline]
     pub(crate) fn fill(&self, ring: &mut RecvRing) -> io::Result<usize> {
         if !ring.is_empty() {
             return Ok(ring.len());

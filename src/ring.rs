@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use crate::gram::{Gram, MAX_DATAGRAM_SIZE};
 use crate::grams::{self, Cursor, Grams};
 use crate::segment;
-use crate::sys::{self, Received, RecvSlots, Shape, WholeSlot};
+use crate::sys::{self, Family, Received, RecvSlots, Shape, WholeSlot};
 
 /// Most memory in bytes one ring may take: 4 GiB, a guard against a mistyped `bc`.
 const RING_BYTES_MAX: u64 = 4 << 30;
@@ -47,8 +47,6 @@ fn check_shape(bc: usize, gram_size: usize) -> io::Result<()> {
 /// ```
 pub struct RecvRing {
     pub(crate) slots: RecvSlots,
-    /// Slots `0..filled` hold the last batch.
-    filled: usize,
     /// Payload bytes of the last batch.
     filled_bytes: usize,
     /// The first gram not yet handed out.
@@ -77,8 +75,8 @@ impl RecvRing {
     pub(crate) fn with(bc: usize, gram_size: usize, io_uring: bool) -> io::Result<Self> {
         check_shape(bc, gram_size)?;
         let slots = RecvSlots::new(bc, gram_size, io_uring)?;
-        let (filled, filled_bytes, cursor, taken) = (0, 0, Cursor::default(), None);
-        Ok(Self { slots, filled, filled_bytes, cursor, taken, _not_sync: PhantomData })
+        let (filled_bytes, cursor, taken) = (0, Cursor::default(), None);
+        Ok(Self { slots, filled_bytes, cursor, taken, _not_sync: PhantomData })
     }
 
     /// Number of slots: at most so many datagrams come with one system call.
@@ -93,13 +91,13 @@ impl RecvRing {
 
     /// Number of grams not yet handed out.
     pub fn len(&self) -> usize {
-        self.cursor.left
+        self.cursor.left_in(&self.slots.batch())
     }
 
     /// Whether every gram has been handed out.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.cursor.left == 0
+        self.len() == 0
     }
 
     /// How it is filled: `"mmsg"`, `"io_uring"` or `"single"`.
@@ -109,7 +107,7 @@ impl RecvRing {
 
     /// Whether the last batch filled every slot, which means that more may be waiting.
     pub fn is_full(&self) -> bool {
-        self.filled == self.bc()
+        self.slots.batch().len() == self.bc()
     }
 
     /// Payload bytes of the last batch.
@@ -119,19 +117,18 @@ impl RecvRing {
 
     /// The grams not yet handed out, without taking them: calling it again gives the same ones.
     pub fn grams(&self) -> Grams<'_> {
-        Grams::new(self.slots.batch(self.filled), self.cursor)
+        Grams::new(self.slots.batch(), self.cursor)
     }
 
     /// Forgets every gram not yet handed out.
     pub fn clear(&mut self) {
-        self.filled = 0;
+        self.slots.forget();
         self.cursor = Cursor::default();
         self.taken = None;
     }
 
     /// Takes note of what a receive call stored in the slots; gives the number of grams.
     pub(crate) fn on_received(&mut self, received: &Received, coalesced: bool) -> usize {
-        self.filled = received.slots;
         self.filled_bytes = received.bytes;
         let left = if coalesced { self.count_pieces() } else { received.deliverable };
         self.cursor = Cursor { left, ..Cursor::default() };
@@ -140,44 +137,54 @@ impl RecvRing {
     }
 
     fn count_pieces(&self) -> usize {
-        let batch = self.slots.batch(self.filled);
+        let batch = self.slots.batch();
         let pieces = |i| match batch.shape() {
             Shape::Plain(_) => 1,
-            Shape::Runs(family) => segment::count(batch.whole_slot(i, family).data.len(), batch.segment_len(i)),
+            Shape::Runs(family) => {
+                let slot = batch.whole_slot(i, family);
+                slot.map_or(0, |slot| segment::count(slot.data.len(), batch.segment_len(i)))
+            }
             Shape::Mixed => {
                 let slot = batch.slot(i);
                 slot.src.map_or(0, |_| segment::count(slot.data.len(), slot.segment_len))
             }
         };
-        (0..self.filled).map(pieces).sum()
+        (0..batch.len()).map(pieces).sum()
+    }
+
+    /// What all senders of a plain batch are, as long as there is a gram left of it.
+    #[inline(always)]
+    pub(crate) fn plain(&self) -> Option<Family> {
+        let batch = self.slots.batch();
+        match batch.shape() {
+            Shape::Plain(family) if self.cursor.slot < batch.len() => Some(family),
+            _ => None,
+        }
+    }
+
+    /// Hands out the next gram of a plain batch.
+    #[inline(always)]
+    pub(crate) fn pop_plain(&mut self, family: Family) -> Option<Gram<'_>> {
+        let WholeSlot { data, src, control } = self.slots.batch().whole_slot(self.cursor.slot, family)?;
+        self.cursor.slot += 1;
+        Some(grams::whole(data, src, control))
     }
 
     /// Hands out the next gram.
-    #[inline]
     pub(crate) fn pop(&mut self) -> Option<Gram<'_>> {
-        if self.cursor.left == 0 {
-            return None;
+        if let Some(family) = self.plain() {
+            return self.pop_plain(family);
         }
-        let batch = self.slots.batch(self.filled);
-        let Shape::Plain(family) = batch.shape() else {
-            let (gram, cursor) = grams::next_of_mixed(batch, self.cursor);
-            self.cursor = cursor;
-            return gram;
-        };
-        let i = self.cursor.slot;
-        self.cursor.slot += 1;
-        self.cursor.left -= 1;
-        let WholeSlot { data, src, control } = batch.whole_slot(i, family);
-        Some(grams::whole(data, src, control))
+        grams::next_of_mixed(self.slots.batch(), &mut self.cursor)
     }
 
     /// Hands out all grams that are left.
     #[inline]
     pub(crate) fn take(&mut self) -> Grams<'_> {
-        let handed_out = Cursor { slot: self.filled, ..Cursor::default() };
+        let handed_out = Cursor { slot: self.slots.batch().len(), ..Cursor::default() };
         let cursor = std::mem::replace(&mut self.cursor, handed_out);
         self.taken = Some(cursor);
-        Grams::new(self.slots.batch(self.filled), cursor)
+        Grams::new(self.slots.batch(), cursor)
     }
 
     /// Takes back the last `take`, if nothing has happened since: its grams go with the ring.
@@ -190,11 +197,10 @@ impl RecvRing {
 
 impl fmt::Debug for RecvRing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { cursor, .. } = self;
         f.debug_struct("RecvRing")
             .field("bc", &self.bc())
             .field("gram_size", &self.gram_size())
-            .field("len", &cursor.left)
+            .field("len", &self.len())
             .finish()
     }
 }

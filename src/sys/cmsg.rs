@@ -48,15 +48,24 @@ pub(crate) struct Control {
     pub traffic_class: Option<u8>,
     /// The socket's cumulative drop counter when the datagram was queued (SO_RXQ_OVFL).
     pub kernel_drops: Option<u32>,
-    /// Size of each of the datagrams coalesced into this buffer (UDP_GRO).
-    pub segment_len: Option<usize>,
 }
 
 /// Reads every control message in `bytes`. Unknown, short and damaged ones are passed over.
 ///
-/// Always inlined: most callers look at one or two of the fields, and then pay for these alone.
-#[inline(always)]
+/// Nothing, or a receive time alone, is what most callers find here: that much is inlined into their
+/// loop, and the rest is a call.
+#[inline]
 pub(crate) fn parse(bytes: &[u8]) -> Control {
+    let rx_time = lone(bytes, libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS, size_of::<libc::timespec>());
+    match rx_time.and_then(read_timespec) {
+        Some(rx_time) => Control { rx_time: Some(rx_time), ..Control::default() },
+        None if bytes.is_empty() => Control::default(),
+        None => parse_any(bytes),
+    }
+}
+
+#[inline(never)]
+fn parse_any(bytes: &[u8]) -> Control {
     let mut control = Control::default();
     let mut rest = bytes;
     while let Some((header, payload, next)) = split_first(rest) {
@@ -66,21 +75,50 @@ pub(crate) fn parse(bytes: &[u8]) -> Control {
     control
 }
 
-/// The drop counter alone: nothing else is looked at, and no message at all is the common case.
+/// The drop counter alone: no message at all is the common case.
 #[inline]
 pub(crate) fn kernel_drops(bytes: &[u8]) -> Option<u32> {
-    if bytes.is_empty() { None } else { parse(bytes).kernel_drops }
+    parse(bytes).kernel_drops
+}
+
+/// The size of the datagrams coalesced into a slot: nothing else is looked at.
+#[inline]
+pub(crate) fn segment_len(bytes: &[u8]) -> Option<usize> {
+    match lone(bytes, libc::SOL_UDP, libc::UDP_GRO, size_of::<c_int>()) {
+        Some(payload) => read_segment_len(payload),
+        None => find_segment_len(bytes),
+    }
+}
+
+#[inline(never)]
+fn find_segment_len(bytes: &[u8]) -> Option<usize> {
+    let (mut segment_len, mut rest) = (None, bytes);
+    while let Some((header, payload, next)) = split_first(rest) {
+        if (header.cmsg_level, header.cmsg_type) == (libc::SOL_UDP, libc::UDP_GRO) {
+            segment_len = read_segment_len(payload);
+        }
+        rest = next;
+    }
+    segment_len
+}
+
+/// The payload, if `bytes` are one message of this kind and payload length and nothing else.
+#[inline(always)]
+fn lone(bytes: &[u8], level: c_int, kind: c_int, len: usize) -> Option<&[u8]> {
+    if bytes.len() != space(len) {
+        return None;
+    }
+    let header = read_header(bytes)?;
+    #[allow(clippy::unnecessary_cast, reason = "an u32 in musl")]
+    let is_it =
+        header.cmsg_len as usize == HEADER_BYTES + len && (header.cmsg_level, header.cmsg_type) == (level, kind);
+    if is_it { bytes.get(HEADER_BYTES..HEADER_BYTES + len) } else { None }
 }
 
 /// Splits the first message off: its header, its payload, and what follows it.
-#[inline(always)]
+#[inline]
 fn split_first(bytes: &[u8]) -> Option<(cmsghdr, &[u8], &[u8])> {
-    if bytes.len() < size_of::<cmsghdr>() {
-        return None;
-    }
-    // SAFETY: the check above says that size_of::<cmsghdr>() bytes are readable; the read may be
-    // unaligned; cmsghdr is made of integers, for which every byte pattern is valid.
-    let header = unsafe { bytes.as_ptr().cast::<cmsghdr>().read_unaligned() };
+    let header = read_header(bytes)?;
     #[allow(clippy::unnecessary_cast, reason = "an u32 in musl")]
     let len = header.cmsg_len as usize;
     if len < HEADER_BYTES {
@@ -91,7 +129,16 @@ fn split_first(bytes: &[u8]) -> Option<(cmsghdr, &[u8], &[u8])> {
     Some((header, payload, next))
 }
 
-#[inline(always)]
+#[inline]
+fn read_header(bytes: &[u8]) -> Option<cmsghdr> {
+    if bytes.len() < size_of::<cmsghdr>() {
+        return None;
+    }
+    // SAFETY: the check above says that size_of::<cmsghdr>() bytes are readable; the read may be
+    // unaligned; cmsghdr is made of integers, for which every byte pattern is valid.
+    Some(unsafe { bytes.as_ptr().cast::<cmsghdr>().read_unaligned() })
+}
+
 fn read_one(control: &mut Control, level: c_int, kind: c_int, payload: &[u8]) {
     match (level, kind) {
         (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) => control.rx_time = read_timespec(payload).or(control.rx_time),
@@ -119,12 +166,14 @@ fn read_one(control: &mut Control, level: c_int, kind: c_int, payload: &[u8]) {
         (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => {
             control.traffic_class = read_u32(payload, 0).map(|v| v as u8).or(control.traffic_class);
         }
-        // An int, not the u16 its send-side twin takes (udp_cmsg_recv in net/ipv4/udp.c).
-        (libc::SOL_UDP, libc::UDP_GRO) => {
-            control.segment_len = read_u32(payload, 0).map(|v| v as usize).filter(|v| *v > 0);
-        }
         _ => {}
     }
+}
+
+/// An int, not the u16 its send-side twin takes (udp_cmsg_recv in net/ipv4/udp.c).
+#[inline]
+fn read_segment_len(payload: &[u8]) -> Option<usize> {
+    read_u32(payload, 0).map(|len| len as usize).filter(|len| *len > 0)
 }
 
 #[inline]
@@ -172,13 +221,13 @@ pub(crate) mod tests {
     fn t12_the_segment_size_is_a_four_byte_int() {
         let mut bytes = Vec::new();
         put(&mut bytes, libc::SOL_UDP, libc::UDP_GRO, &1200_i32.to_ne_bytes());
-        assert_eq!(parse(&bytes).segment_len, Some(1200));
+        assert_eq!(segment_len(&bytes), Some(1200));
         let mut two = Vec::new();
         put(&mut two, libc::SOL_UDP, libc::UDP_GRO, &1200_u16.to_ne_bytes());
-        assert_eq!(parse(&two).segment_len, None);
+        assert_eq!(segment_len(&two), None);
         let mut zero = Vec::new();
         put(&mut zero, libc::SOL_UDP, libc::UDP_GRO, &0_i32.to_ne_bytes());
-        assert_eq!(parse(&zero).segment_len, None);
+        assert_eq!(segment_len(&zero), None);
     }
 
     #[test]
@@ -204,7 +253,33 @@ pub(crate) mod tests {
         assert_eq!(control.dst, Some("::1".parse().unwrap()));
         assert_eq!(control.ifindex, Some(3));
         assert_eq!(control.traffic_class, Some(2));
-        assert_eq!(control.segment_len, Some(500));
+        assert_eq!(segment_len(&bytes), Some(500));
+    }
+
+    #[test]
+    fn the_short_ways_say_what_the_long_ones_say() {
+        let (long, int) = (|n: libc::c_long| n.to_ne_bytes(), |n: c_int| n.to_ne_bytes());
+        let times = [[5, 7], [5, 999_999_999], [5, 1_000_000_000], [-5, 7], [5, -7]];
+        let time = |[seconds, nanos]: [libc::c_long; 2]| [long(seconds), long(nanos)].concat();
+        let mut lone = Vec::from(times.map(|t| (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS, time(t))));
+        lone.push((libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS, long(5).to_vec()));
+        lone.push((libc::SOL_SOCKET, libc::SO_RXQ_OVFL, time([5, 7])));
+        lone.extend([0, 1, 1200, -1].map(|n| (libc::SOL_UDP, libc::UDP_GRO, int(n).to_vec())));
+        lone.push((libc::SOL_SOCKET, libc::UDP_GRO, int(1200).to_vec()));
+        for (level, kind, payload) in lone {
+            let mut bytes = Vec::new();
+            put(&mut bytes, level, kind, &payload);
+            for at in 0..bytes.len() {
+                for value in [0, 1, 20, 32, 0xff] {
+                    let mut damaged = bytes.clone();
+                    damaged[at] = value;
+                    for bytes in [&bytes[..], &bytes[..at], &damaged] {
+                        assert_eq!(parse(bytes), parse_any(bytes), "{bytes:?}");
+                        assert_eq!(segment_len(bytes), find_segment_len(bytes), "{bytes:?}");
+                    }
+                }
+            }
+        }
     }
 
     #[test]

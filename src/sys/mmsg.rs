@@ -58,6 +58,8 @@ pub(crate) struct RecvSlots {
     uring: Option<Uring>,
     /// Headers `0..used` were written by the kernel in the last call and must be restored.
     used: usize,
+    /// Slots `0..filled` can be read: `used`, or none after `forget`. At most the number of headers.
+    filled: usize,
     /// Whether a slot may hold several datagrams, whose size its control messages tell.
     coalesced: bool,
     /// What the slots of the last `recv` have in common.
@@ -95,7 +97,7 @@ impl RecvSlots {
             uring => uring.and_then(Result::ok),
         };
         let (coalesced, shape) = (false, Shape::Mixed);
-        let mut slots = Self { memory, _iovecs: iovecs, headers, uring, used: slots, coalesced, shape };
+        let mut slots = Self { memory, _iovecs: iovecs, headers, uring, used: slots, filled: 0, coalesced, shape };
         slots.prepare();
         Ok(slots)
     }
@@ -112,18 +114,18 @@ impl RecvSlots {
         self.memory.slot_bytes()
     }
 
-    /// The first `len` slots of the last batch.
-    ///
-    /// # Panics
-    ///
-    /// If `len` is more than the `slots` that `recv` reported.
-    #[inline]
-    pub(crate) fn batch(&self, len: usize) -> Batch<'_> {
-        assert!(len <= self.used);
-        // SAFETY: `used` is at most the length of `headers` (`new`, `recv`), and `len` at most `used`.
-        let headers = unsafe { self.headers.get_unchecked(..len) };
+    /// The slots of the last `recv`; none after `forget`.
+    #[inline(always)]
+    pub(crate) fn batch(&self) -> Batch<'_> {
+        // SAFETY: `filled` is at most the number of headers: `new`, `recv` and `forget` set it.
+        let headers = unsafe { self.headers.get_unchecked(..self.filled) };
         let (memory, slot_bytes) = (self.memory.view(), self.memory.slot_bytes());
         Batch { shape: self.shape, headers, memory, slot_bytes, coalesced: self.coalesced }
+    }
+
+    /// Forgets the slots of the last `recv`.
+    pub(crate) fn forget(&mut self) {
+        self.filled = 0;
     }
 
     pub(crate) fn set_coalesced(&mut self, coalesced: bool) {
@@ -131,6 +133,7 @@ impl RecvSlots {
     }
 
     pub(crate) fn recv(&mut self, socket: &UdpSocket) -> Received {
+        self.forget();
         let allowed = match fault::limit(Call::Recv) {
             Ok(limit) => self.count().min(limit),
             Err(error) => return Received { calls: 1, ended_by: Some(error), ..Received::default() },
@@ -148,7 +151,8 @@ impl RecvSlots {
             }
             _ => self.recvmmsg(socket, allowed),
         };
-        self.used = taken.slots;
+        self.used = taken.slots.min(self.count());
+        self.filled = self.used;
         Received { calls: taken.calls, ended_by: taken.ended_by, ..self.tally() }
     }
 
@@ -218,7 +222,7 @@ impl RecvSlots {
         received.slots = self.used;
         // The counter only grows and every datagram carries it, so the newest says it all.
         if self.used > 0 {
-            received.kernel_drops = cmsg::kernel_drops(self.batch(self.used).control(self.used - 1));
+            received.kernel_drops = cmsg::kernel_drops(self.batch().control(self.used - 1));
         }
         received
     }
@@ -226,7 +230,7 @@ impl RecvSlots {
     #[cold]
     fn tally_each(&self) -> Received {
         let mut received = Received::default();
-        let batch = self.batch(self.used);
+        let batch = self.batch();
         for (i, header) in batch.headers.iter().enumerate() {
             let slot = batch.slot(i);
             received.control_truncated += usize::from(is_control_cut(header));
@@ -289,15 +293,15 @@ impl<'a> Batch<'a> {
         Slot { data, original_len, src, segment_len: self.segment_len(i), control: self.control(i) }
     }
 
-    /// Slot `i` of a batch that is not mixed, and whose senders are of this family.
+    /// Slot `i` of a batch that is not mixed, and whose senders are of this family; `None` past the end.
     ///
     /// # Panics
     ///
-    /// If the batch is mixed, or `i` is not below `len`.
+    /// If the batch is mixed.
     #[inline(always)]
-    pub(crate) fn whole_slot(&self, i: usize, family: Family) -> WholeSlot<'a> {
+    pub(crate) fn whole_slot(&self, i: usize, family: Family) -> Option<WholeSlot<'a>> {
         assert!(self.shape != Shape::Mixed);
-        let header = &self.headers[i];
+        let header = self.headers.get(i)?;
         // SAFETY: `memory` has a slot for each of `headers`.
         let prefix = unsafe { self.memory.prefix(i) };
         // SAFETY: as above. The batch is not mixed, so `tally` found no MSG_TRUNC, which the kernel sets
@@ -307,23 +311,25 @@ impl<'a> Batch<'a> {
             Family::V4 => SocketAddr::V4(addr::read_v4(&prefix.name)),
             Family::V6 => SocketAddr::V6(addr::read_v6(&prefix.name)),
         };
-        WholeSlot { data, src, control: self.control(i) }
+        Some(WholeSlot { data, src, control: self.control(i) })
     }
 
     /// Size of the datagrams coalesced into slot `i`; 0 when it holds a single one.
     #[inline]
     pub(crate) fn segment_len(&self, i: usize) -> usize {
-        if self.coalesced { cmsg::parse(self.control(i)).segment_len.unwrap_or(0) } else { 0 }
+        if self.coalesced { cmsg::segment_len(self.control(i)).unwrap_or(0) } else { 0 }
     }
 
     /// Control messages of slot `i`, as long as the kernel says.
     #[inline(always)]
     fn control(&self, i: usize) -> &'a [u8] {
         #[allow(clippy::unnecessary_cast, reason = "an u32 in musl")]
-        let len = (self.headers[i].msg_hdr.msg_controllen as usize).min(cmsg::CONTROL_BYTES);
+        let len = self.headers[i].msg_hdr.msg_controllen as usize;
         // SAFETY: `memory` has a slot for each of `headers`.
         let prefix = unsafe { self.memory.prefix(i) };
-        &prefix.control[..len]
+        // SAFETY: `prepare` says CONTROL_BYTES, and the kernel how much of that it used (put_cmsg in
+        // net/core/scm.c).
+        unsafe { prefix.control.get_unchecked(..len) }
     }
 }
 
@@ -372,7 +378,7 @@ mod tests {
         fn received(slots: &mut RecvSlots, socket: &UdpSocket) -> Vec<u8> {
             let received = slots.recv(socket);
             assert!(received.ended_by.is_none_or(|error| error.kind() == io::ErrorKind::WouldBlock));
-            let batch = slots.batch(received.slots);
+            let batch = slots.batch();
             (0..received.slots).map(|i| batch.slot(i).data[0]).collect()
         }
 
@@ -462,7 +468,7 @@ mod tests {
                 socket.send_to(&vec![7; len], to).unwrap();
             }
             let count = slots.recv(&socket).slots;
-            let batch = slots.batch(count);
+            let batch = slots.batch();
             let lens: Vec<_> = (0..count).map(|i| (batch.slot(i).data.len(), batch.slot(i).original_len)).collect();
             assert_eq!(lens, [(1, 1), (0, 0), (0, 0), (2, 2), (100, 101), (0, 0), (1, 1)]);
         }

@@ -16,10 +16,10 @@
 //! | `RecvSlots::count()`, `slot_bytes()` | the shape it was made with |
 //! | `RecvSlots::set_coalesced(bool)` | whether the socket may put several datagrams of one size into one slot (GRO) |
 //! | `RecvSlots::recv(&mut self, socket) -> Received` | fill slots `0..received.slots`, never block, report the error that ended the batch beside what came before it |
-//! | `RecvSlots::batch(len) -> Batch` | the first `len` slots of the last `recv`, for reading |
+//! | `RecvSlots::batch() -> Batch`, `forget()` | the slots of the last `recv`, for reading; none after `forget` |
 //! | `Batch::len()`, `slot(i) -> Slot` | slot `i`: bytes, true length, source, control data |
 //! | `Batch::shape() -> Shape` | what all its slots have in common; a backend may always say `Mixed` |
-//! | `Batch::whole_slot(i, family) -> WholeSlot`, `segment_len(i)` | slot `i` at less cost, in a batch that is not `Mixed` |
+//! | `Batch::whole_slot(i, family) -> Option<WholeSlot>`, `segment_len(i)` | slot `i` at less cost, in a batch that is not `Mixed`; `None` past the end |
 //! | `SendBatch::new(capacity)` | headers for up to `capacity` datagrams a system call, allocated once |
 //! | `SEGMENTS` | whether it can send several datagrams as one message; if not, none ever joins another |
 //! | `SendBatch::stage() -> Staged` | an empty batch that borrows every payload pushed into it until it is dropped |

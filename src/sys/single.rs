@@ -106,15 +106,16 @@ impl RecvSlots {
         Ok(Filled { original_len, src })
     }
 
-    /// The first `len` slots of the last batch.
-    ///
-    /// # Panics
-    ///
-    /// If `len` is more than the `slots` that `recv` reported.
+    /// The slots of the last `recv`; none after `forget`.
     #[inline]
-    pub(crate) fn batch(&self, len: usize) -> Batch<'_> {
+    pub(crate) fn batch(&self) -> Batch<'_> {
         let Self { bytes, slot_bytes, shape, .. } = self;
-        Batch { filled: &self.filled[..self.used][..len], bytes, slot_bytes: *slot_bytes, shape: *shape }
+        Batch { filled: &self.filled[..self.used], bytes, slot_bytes: *slot_bytes, shape: *shape }
+    }
+
+    /// Forgets the slots of the last `recv`.
+    pub(crate) fn forget(&mut self) {
+        self.used = 0;
     }
 }
 
@@ -153,16 +154,12 @@ impl<'a> Batch<'a> {
         Slot { data, original_len, src: Some(src), segment_len: 0, control: &[] }
     }
 
-    /// Slot `i` of a batch that is not mixed.
-    ///
-    /// # Panics
-    ///
-    /// As `slot`.
+    /// Slot `i` of a batch that is not mixed; `None` past the end.
     #[inline(always)]
-    pub(crate) fn whole_slot(&self, i: usize, _family: Family) -> WholeSlot<'a> {
-        let Filled { original_len, src } = self.filled[i];
+    pub(crate) fn whole_slot(&self, i: usize, _family: Family) -> Option<WholeSlot<'a>> {
+        let Filled { original_len, src } = *self.filled.get(i)?;
         let start = i * self.slot_bytes;
-        WholeSlot { data: &self.bytes[start..start + original_len], src, control: &[] }
+        Some(WholeSlot { data: &self.bytes[start..start + original_len], src, control: &[] })
     }
 
     /// Size of the datagrams coalesced into slot `i`: none are.
