@@ -26,6 +26,11 @@ const SENDMMSG: &str = "bare sendmmsg, 64 a call";
 const SEND_TO: &str = "std send_to";
 const CONNECTED: &str = "std send, connected";
 const SEND_BATCH: &str = "BatchPeer::send_batch";
+const QUINN_SEGMENTED: &str = "quinn-udp, segmented";
+const SEND_BATCH_SEGMENTED: &str = "BatchPeer::send_batch, segmented";
+
+/// Reads a receiver empty.
+type Drain = fn(&mut Recvmmsg, &mut Tally);
 
 /// Sends `COUNT` datagrams; gives the number the kernel took.
 struct Sender {
@@ -40,12 +45,12 @@ impl Sender {
     }
 
     /// Sends one round, checks that all of it arrived, and gives the time of the sending.
-    fn measure(&mut self, receivers: &mut [Recvmmsg], payload: &[u8]) -> f64 {
+    fn measure(&mut self, receivers: &mut [Recvmmsg], drain: Drain, payload: &[u8]) -> f64 {
         let start = machine::thread_time();
         let sent = (self.send)();
         let time = machine::thread_time() - start;
         let mut tally = Tally::default();
-        receivers.iter_mut().for_each(|receiver| receiver.drain(&mut tally));
+        receivers.iter_mut().for_each(|receiver| drain(receiver, &mut tally));
         assert_eq!((sent, tally), (COUNT, Tally::expected(COUNT, payload, self.at)), "{}", self.name);
         time.as_nanos() as f64 / COUNT as f64
     }
@@ -96,8 +101,70 @@ fn tokio(payload: &[u8], destinations: &[SocketAddr]) -> Sender {
     Sender::new("tokio send_to", at, move || tokio.send(&payload, &to))
 }
 
+/// As many datagrams a call as quinn-udp allows, and 65,507 bytes.
+fn quinn_segmented(payload: &[u8], to: SocketAddr) -> Sender {
+    let (socket, size) = (traffic::socket(0), payload.len());
+    let at = socket.local_addr().unwrap();
+    let quinn = crates::quinn::Sender::new(socket);
+    let run = quinn.max_segments().min(65_507 / size);
+    let contents = payload.repeat(COUNT);
+    Sender::new(QUINN_SEGMENTED, at, move || {
+        let sent = |run: &[u8]| if quinn.send(run, to, Some(size)) { run.len() / size } else { 0 };
+        contents.chunks(run * size).map(sent).sum()
+    })
+}
+
+/// Whole runs in one piece of memory, cut by an option of the socket: nothing is left to do in user space.
+fn bare_segmented(payload: &[u8], to: SocketAddr) -> Sender {
+    let (socket, size) = (traffic::socket(0), payload.len());
+    let at = socket.local_addr().unwrap();
+    traffic::set_segment_len(&socket, size);
+    let contents = payload.repeat(COUNT);
+    Sender::new("bare sendto, segmented", at, move || {
+        let sent = |run: &[u8]| socket.send_to(run, to).map_or(0, |bytes| bytes / size);
+        contents.chunks(BATCH.min(65_507 / size) * size).map(sent).sum()
+    })
+}
+
+/// Segmentation off: as where nothing can be joined.
 fn batch_peer() -> BatchPeer {
-    traffic::batch_peer(BATCH, MAX_GRAM_SIZE, 0)
+    peer(MAX_GRAM_SIZE, false)
+}
+
+fn peer(gram_size: usize, segment: bool) -> BatchPeer {
+    let config = traffic::config(0).bc(BATCH).gram_size(gram_size).segment(segment);
+    BatchPeer::new(config).expect("a free port on 127.0.0.1")
+}
+
+/// Payloads in one piece of memory, as a caller has them who cuts up something longer.
+fn send_batch_segmented(payload: &[u8], to: SocketAddr) -> Sender {
+    let (mut peer, size) = (peer(MAX_GRAM_SIZE, true), payload.len());
+    let contents = payload.repeat(COUNT);
+    Sender::new(SEND_BATCH_SEGMENTED, peer.ha(), move || {
+        peer.send_batch(contents.chunks(size).map(|data| (data, to))).sent
+    })
+}
+
+/// Payloads apart from each other in memory.
+fn send_batch_apart(payload: &[u8], to: SocketAddr) -> Sender {
+    let (mut peer, size) = (peer(MAX_GRAM_SIZE, true), payload.len());
+    let contents = [payload, &[0; 64]].concat().repeat(COUNT);
+    Sender::new("the same, payloads apart in memory", peer.ha(), move || {
+        peer.send_batch(contents.chunks(size + 64).map(|data| (&data[..size], to))).sent
+    })
+}
+
+/// Slots of the ring as long as the datagrams, so that they too are one piece of memory.
+fn queue_and_flush_segmented(payload: &[u8], to: SocketAddr) -> Sender {
+    let (mut peer, payload) = (peer(payload.len(), true), payload.to_vec());
+    Sender::new("BatchPeer::queue, flush, segmented", peer.ha(), move || {
+        let mut sent = 0;
+        for _ in 0..COUNT / BATCH {
+            (0..BATCH).for_each(|_| peer.queue(&payload, to).expect("the ring was flushed"));
+            sent += peer.flush().sent;
+        }
+        sent
+    })
 }
 
 fn send_batch(payload: &[u8], destinations: &[SocketAddr]) -> Sender {
@@ -131,8 +198,7 @@ fn paired(report: &mut Report, size: usize, receiver_count: usize) {
     let socket = |_| traffic::socket(RECV_BUF_BYTES / receiver_count);
     let sockets: Vec<UdpSocket> = (0..receiver_count).map(socket).collect();
     let to: Vec<SocketAddr> = sockets.iter().map(|socket| socket.local_addr().unwrap()).collect();
-    let mut receivers: Vec<Recvmmsg> =
-        sockets.into_iter().map(|socket| Recvmmsg::new(socket, BATCH, MAX_GRAM_SIZE)).collect();
+    let receivers = sockets.into_iter().map(|socket| Recvmmsg::new(socket, BATCH, MAX_GRAM_SIZE)).collect();
     let mut senders = vec![
         sendmmsg(SENDMMSG, &payload, &to),
         sendmmsg("the same again (null ratio)", &payload, &to),
@@ -149,15 +215,7 @@ fn paired(report: &mut Report, size: usize, receiver_count: usize) {
         senders.push(std_connected(&payload, only));
         references.push(CONNECTED);
     }
-    let receivers = std::cell::RefCell::new(&mut receivers[..]);
-    let mut contestants: Vec<Contestant<'_, 1>> = senders
-        .iter_mut()
-        .map(|sender| {
-            let (payload, receivers, name) = (&payload, &receivers, sender.name);
-            Contestant::new(name, move || [sender.measure(&mut receivers.borrow_mut(), payload)])
-        })
-        .collect();
-    let outcomes = harness::rounds(ROUNDS, &mut contestants);
+    let outcomes = measured(senders, receivers, Recvmmsg::drain, &payload);
     let title =
         format!("send, {size} bytes, {receiver_count} destination(s): ns per datagram, loopback delivery included");
     report.table(&title, &outcomes, 0, &references);
@@ -172,6 +230,51 @@ fn paired(report: &mut Report, size: usize, receiver_count: usize) {
     }
 }
 
+/// Rows of datagrams to one destination, which may take them as they come, uncut.
+fn segmented(report: &mut Report, size: usize, is_coalescing: bool) {
+    let (payload, socket) = (traffic::payload(size), traffic::socket(RECV_BUF_BYTES));
+    let to = socket.local_addr().unwrap();
+    let senders = vec![
+        sendmmsg(SENDMMSG, &payload, &[to]),
+        bare_segmented(&payload, to),
+        quinn_segmented(&payload, to),
+        send_batch_segmented(&payload, to),
+        send_batch_apart(&payload, to),
+        queue_and_flush_segmented(&payload, to),
+    ];
+    let (receiver, kind, drain): (_, _, Drain) = if is_coalescing {
+        let drain: Drain = |receiver, tally| receiver.drain_coalesced(|data, source| tally.add(data, source, false));
+        (Recvmmsg::new(socket, BATCH, 65_536).with_coalescing(), "coalescing", drain)
+    } else {
+        (Recvmmsg::new(socket, BATCH, MAX_GRAM_SIZE), "plain", Recvmmsg::drain)
+    };
+    let outcomes = measured(senders, vec![receiver], drain, &payload);
+    let title = format!("send, segmented, {size} bytes, to a {kind} receiver: ns per datagram, delivery included");
+    report.table(&title, &outcomes, 0, &[SENDMMSG, QUINN_SEGMENTED]);
+    let to = if is_coalescing { "_coalescing" } else { "" };
+    for (key, reference) in [("sendmmsg", SENDMMSG), ("quinn_gso", QUINN_SEGMENTED)] {
+        let figure = harness::ratio(&outcomes, SEND_BATCH_SEGMENTED, reference, 0);
+        report.figure(&format!("g9_{size}{to}_vs_{key}"), figure);
+    }
+}
+
+fn measured(
+    mut senders: Vec<Sender>,
+    mut receivers: Vec<Recvmmsg>,
+    drain: Drain,
+    payload: &[u8],
+) -> Vec<harness::Outcome<1>> {
+    let receivers = std::cell::RefCell::new(&mut receivers[..]);
+    let mut contestants: Vec<Contestant<'_, 1>> = senders
+        .iter_mut()
+        .map(|sender| {
+            let (receivers, name) = (&receivers, sender.name);
+            Contestant::new(name, move || [sender.measure(&mut receivers.borrow_mut(), drain, payload)])
+        })
+        .collect();
+    harness::rounds(ROUNDS, &mut contestants)
+}
+
 fn main() {
     println!("{}", machine::describe());
     let is_quiet = machine::quieten(0);
@@ -180,6 +283,8 @@ fn main() {
     for size in [64, 1240] {
         paired(&mut report, size, 1);
         paired(&mut report, size, MANY);
+        segmented(&mut report, size, false);
+        segmented(&mut report, size, true);
     }
     report.save();
 }
