@@ -91,7 +91,7 @@ fn pieces(batch: &Batch) -> Vec<Batch> {
 fn exchange(from: &mut BatchPeer, receivers: &mut [BatchPeer], batch: &Batch, by_queue: bool) {
     let src = from.ha();
     let has: Vec<SocketAddr> = receivers.iter().map(Transport::ha).collect();
-    for piece in pieces(batch) {
+    for (piece, in_one) in pieces(batch).into_iter().flat_map(|piece| [(piece.clone(), false), (piece, true)]) {
         let grams: Vec<(Vec<u8>, SocketAddr)> =
             piece.iter().enumerate().map(|(i, (len, to))| (data(i, *len), has[*to])).collect();
         let bytes = grams.iter().map(|(data, _)| data.len()).sum();
@@ -104,7 +104,17 @@ fn exchange(from: &mut BatchPeer, receivers: &mut [BatchPeer], batch: &Batch, by
                 rest = &rest[fits..];
             }
         } else {
-            let report = from.send_batch(grams.iter().map(|(data, dst)| (data, *dst)));
+            // All payloads in one piece of memory, or each in its own.
+            let (joined, mut rest): (Vec<u8>, usize) = (grams.iter().flat_map(|(data, _)| data.clone()).collect(), 0);
+            let next_joined = |(data, dst): &(Vec<u8>, SocketAddr)| {
+                rest += data.len();
+                (&joined[rest - data.len()..rest], *dst)
+            };
+            let report = if in_one {
+                from.send_batch(grams.iter().map(next_joined))
+            } else {
+                from.send_batch(grams.iter().map(|(data, dst)| (data, *dst)))
+            };
             assert_eq!(parts(&report), (grams.len(), bytes, 0, None, Stopped::Done), "{piece:?}");
         }
         for (receiver, ha) in receivers.iter_mut().zip(&has) {
@@ -121,16 +131,16 @@ fn every_shape_arrives(host: &str, coalesce: bool) {
     let receiver = || open_batch(config().ha((host, 0)).gram_size(65_535).bc(4).coalesce(coalesce));
     let mut receivers = [receiver(), receiver(), receiver()];
     let mut random = Random(17);
-    let random_shapes = (0..20).map(|_| random_shape(&mut random));
+    let random_shapes = (0..12).map(|_| random_shape(&mut random));
     for (number, batch) in shapes().into_iter().chain(random_shapes).enumerate() {
-        for bc in [1, 2, 63, 64, 65, 1024] {
+        for bc in [1, 63, 64, 1024] {
             let config = config().ha((host, 0)).bc(bc).gram_size(1240.max(65_507 / bc)).bs(0);
             let mut from = open_batch(config);
             assert_eq!(from.segments(), takes_batches(&from));
             let by_queue = bc <= 64 && batch.iter().all(|(len, _)| *len <= 1000) && number % 2 == 0;
             exchange(&mut from, &mut receivers, &batch, by_queue);
             let stats = from.stats();
-            assert_eq!((stats.segment_refusals, stats.grams_sent), (0, batch.len() as u64));
+            assert_eq!((stats.segment_refusals, stats.grams_sent), (0, 2 * batch.len() as u64));
         }
     }
 }

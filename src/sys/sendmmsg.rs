@@ -43,14 +43,27 @@ impl SegmentControl {
     }
 }
 
+/// What a message of several datagrams has beside its header.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Row {
+    control: SegmentControl,
+    /// How many datagrams it has.
+    len: usize,
+}
+
 /// Headers for one `sendmmsg`; the payloads stay with whoever owns them.
 pub(crate) struct SendBatch {
     /// One for each header, where its name pointer leads.
     names: Vec<sockaddr_storage>,
     /// One for each header, where its control pointer leads; only a message of several datagrams shows it.
-    controls: Vec<SegmentControl>,
-    /// One for each datagram, set by `Staged::push`; a header's iov pointer leads to that of its first.
+    rows: Vec<Row>,
+    /// One for each datagram, set by `Staged::push`; a header's iov pointer leads to that of its first, or
+    /// to the same place in `spans`.
     iovecs: Vec<iovec>,
+    /// The iovecs of a message of several datagrams again, with those that follow each other in memory as
+    /// one, from the place of the first of them on.
+    spans: Vec<iovec>,
     /// One for each message.
     headers: Vec<mmsghdr>,
 }
@@ -64,17 +77,17 @@ impl SendBatch {
     pub(crate) fn new(capacity: usize) -> Self {
         let capacity = capacity.clamp(1, SEND_VLEN_MAX);
         let mut names = vec![addr::empty(); capacity];
-        let mut controls = vec![SegmentControl::new(); capacity];
+        let mut rows = vec![Row { control: SegmentControl::new(), len: 0 }; capacity];
         let mut headers = vec![empty_header(); capacity];
-        let (first_name, first_control) = (names.as_mut_ptr(), controls.as_mut_ptr());
+        let (first_name, first_row) = (names.as_mut_ptr(), rows.as_mut_ptr());
         for (i, header) in headers.iter_mut().enumerate() {
             // SAFETY: i < capacity, the length of `names`.
             header.msg_hdr.msg_name = unsafe { first_name.add(i) }.cast();
-            // SAFETY: i < capacity, the length of `controls`.
-            header.msg_hdr.msg_control = unsafe { first_control.add(i) }.cast();
+            // SAFETY: i < capacity, the length of `rows`; a row begins with its control message.
+            header.msg_hdr.msg_control = unsafe { first_row.add(i) }.cast();
         }
         let iovecs = vec![iovec { iov_base: ptr::null_mut(), iov_len: 0 }; capacity];
-        Self { names, controls, iovecs, headers }
+        Self { names, rows, spans: iovecs.clone(), iovecs, headers }
     }
 
     pub(crate) fn stage<'d>(&mut self) -> Staged<'_, 'd> {
@@ -85,6 +98,7 @@ impl SendBatch {
             grams: 0,
             messages: 0,
             last_dst: addr::NO_SHORT,
+            is_closed: false,
             grams_taken: 0,
             messages_taken: 0,
             payloads: PhantomData,
@@ -94,13 +108,30 @@ impl SendBatch {
     /// Makes `len` datagrams, from `first` on, message `i`: everything of its header but where it goes.
     fn lay(&mut self, i: usize, first: usize, len: usize) {
         let hdr = &mut self.headers[i].msg_hdr;
-        hdr.msg_iov = self.iovecs[first..first + len].as_mut_ptr();
-        hdr.msg_iovlen = len as _;
-        hdr.msg_controllen = 0;
-        if len > 1 {
-            hdr.msg_controllen = size_of::<SegmentControl>() as _;
-            self.controls[i].segment_len = self.iovecs[first].iov_len as u16;
+        if len == 1 {
+            hdr.msg_iov = &raw mut self.iovecs[first];
+            hdr.msg_iovlen = 1;
+            hdr.msg_controllen = 0;
+            return;
         }
+        let iovecs = &self.iovecs[first..first + len];
+        let spans = &mut self.spans[first..first + len];
+        let (mut span, mut closed) = (iovecs[0], 0);
+        for iovec in &iovecs[1..] {
+            // To the kernel these are addresses: what it reads there is borrowed for 'd, all of it.
+            if span.iov_base.addr() + span.iov_len == iovec.iov_base.addr() {
+                span.iov_len += iovec.iov_len;
+            } else {
+                spans[closed] = span;
+                (span, closed) = (*iovec, closed + 1);
+            }
+        }
+        spans[closed] = span;
+        hdr.msg_iov = spans.as_mut_ptr();
+        hdr.msg_iovlen = (closed + 1) as _;
+        hdr.msg_controllen = size_of::<SegmentControl>() as _;
+        let row = &mut self.rows[i];
+        (row.control.segment_len, row.len) = (iovecs[0].iov_len as u16, len);
     }
 
     /// Whether the last of `messages` goes to `dst`, of which the short form says so already.
@@ -109,19 +140,17 @@ impl SendBatch {
         short_dst != addr::NO_SHORT || addr::is_v6(&self.names[messages - 1], dst)
     }
 
-    /// Adds datagram `gram` to the last of `messages`; how many that has then.
-    #[inline(never)]
-    fn join(&mut self, messages: usize, gram: usize) -> usize {
-        let len = self.message_len(messages - 1) + 1;
-        self.lay(messages - 1, gram + 1 - len, len);
-        len
-    }
-
-    /// Datagrams of message `i`.
+    /// Iovecs of message `i`.
     #[inline]
     #[allow(clippy::unnecessary_cast, reason = "an i32 in musl")]
-    fn message_len(&self, i: usize) -> usize {
+    fn iovlen(&self, i: usize) -> usize {
         self.headers[i].msg_hdr.msg_iovlen as usize
+    }
+
+    /// Datagrams of message `i`, which is laid.
+    #[inline]
+    fn message_len(&self, i: usize) -> usize {
+        if self.headers[i].msg_hdr.msg_controllen == 0 { 1 } else { self.rows[i].len }
     }
 }
 
@@ -130,7 +159,7 @@ impl SendBatch {
 /// ```text
 ///   datagrams    a  a  a  b  c  c        iovecs: one each
 ///                └──┬──┘  │  └─┬┘
-///   messages        0     1    2         headers, names, controls: one each
+///   messages        0     1    2         headers, names, rows: one each
 /// ```
 pub(crate) struct Staged<'b, 'd> {
     batch: &'b mut SendBatch,
@@ -141,6 +170,8 @@ pub(crate) struct Staged<'b, 'd> {
     messages: usize,
     /// Short form of the last message's destination.
     last_dst: u64,
+    /// Whether each message of several datagrams is laid; before that its header has their number only.
+    is_closed: bool,
     /// What the kernel took so far. The message behind these may have lost datagrams of its front to
     /// `send_one`; its header then begins at the first it still has.
     grams_taken: usize,
@@ -177,7 +208,8 @@ impl<'d> Staged<'_, 'd> {
         self.grams = gram + 1;
         let short_dst = addr::short(dst);
         if may_join && short_dst == self.last_dst && self.batch.goes_to(message, short_dst, dst) {
-            return self.batch.join(message, gram);
+            self.batch.headers[message - 1].msg_hdr.msg_iovlen += 1;
+            return self.batch.iovlen(message - 1);
         }
         // SAFETY: `message` is at most `gram`, because each has a datagram, and `names` as long as `iovecs`.
         let name = unsafe { self.batch.names.get_unchecked_mut(message) };
@@ -191,8 +223,26 @@ impl<'d> Staged<'_, 'd> {
         1
     }
 
+    /// Lays the messages of several datagrams, now that no more come.
+    #[inline]
+    fn close(&mut self) {
+        if self.messages == self.grams || self.is_closed {
+            return;
+        }
+        let mut first = 0;
+        for i in 0..self.messages {
+            let len = self.batch.iovlen(i);
+            if len > 1 {
+                self.batch.lay(i, first, len);
+            }
+            first += len;
+        }
+        self.is_closed = true;
+    }
+
     /// Whether the datagram at the front is in one message with others.
-    pub(crate) fn is_joined(&self) -> bool {
+    pub(crate) fn is_joined(&mut self) -> bool {
+        self.close();
         self.messages_taken < self.messages && self.batch.message_len(self.messages_taken) > 1
     }
 
@@ -201,6 +251,7 @@ impl<'d> Staged<'_, 'd> {
     /// When the kernel fails at a message that is not the first it gives the count before it and
     /// the error is gone (sendmmsg(2), BUGS); a call that starts there brings it out.
     pub(crate) fn send(&mut self, socket: &UdpSocket) -> io::Result<Taken> {
+        self.close();
         let first = self.messages_taken;
         let sent = self.sendmmsg(self.messages - first, socket)?;
         let bytes = self.batch.headers[first..][..sent].iter().map(|header| header.msg_len as usize).sum();
@@ -221,6 +272,7 @@ impl<'d> Staged<'_, 'd> {
     ///
     /// If nothing is left.
     pub(crate) fn send_one(&mut self, socket: &UdpSocket) -> io::Result<Taken> {
+        self.close();
         let (i, len) = (self.messages_taken, self.batch.message_len(self.messages_taken));
         self.batch.lay(i, self.grams_taken, 1);
         let result = self.sendmmsg(1, socket);
@@ -236,6 +288,7 @@ impl<'d> Staged<'_, 'd> {
     /// Makes every datagram that is left a message of its own.
     #[cold]
     pub(crate) fn unjoin(&mut self) {
+        self.close();
         // From the end, so that a header is read before one is laid over it: a message never stands
         // behind its last datagram.
         let mut gram = self.grams;
@@ -258,7 +311,7 @@ impl<'d> Staged<'_, 'd> {
         let vlen = headers.len().min(limit);
         // SAFETY: `headers` holds at least `vlen` elements. Their name and control pointers lead into the
         // batch's own Vecs (wired in `SendBatch::new`). `lay` made each iov pointer lead to as many
-        // elements of `iovecs` as it says, all of datagrams pushed, whose base and length came from a
+        // elements of `iovecs` or `spans` as it says, all of datagrams pushed, whose base and length came from a
         // `&'d [u8]` in `push`, which the lifetime 'd keeps alive while `self` exists.
         // MSG_DONTWAIT: never block, whatever the descriptor's mode. MSG_NOSIGNAL: no SIGPIPE.
         let sent = unsafe {
@@ -312,8 +365,8 @@ mod tests {
                 unsafe { std::slice::from_raw_parts(iov.iov_base.cast::<u8>(), iov.iov_len) }.to_vec()
             });
             let has_control = hdr.msg_controllen > 0;
-            // SAFETY: `new` wired the pointer to a control of the batch.
-            let control = has_control.then(|| unsafe { *hdr.msg_control.cast::<SegmentControl>() }.segment_len);
+            // SAFETY: `new` wired the pointer to a row of the batch.
+            let control = has_control.then(|| unsafe { *hdr.msg_control.cast::<Row>() }.control.segment_len);
             (dst, payloads.collect(), control)
         };
         headers.iter().map(read).collect()
@@ -334,6 +387,7 @@ mod tests {
                     assert_eq!(staged.push(payload, dsts[i / 3], i > 0), i % 3 + 1);
                 }
                 assert!(staged.is_full());
+                staged.close();
                 assert_eq!(messages(&staged), [row(0, 0..3), row(1, 3..6), row(2, 6..9)]);
                 // As if the kernel had taken so many: whole messages first, then of the next one by one.
                 staged.messages_taken = taken / 3;
@@ -346,6 +400,34 @@ mod tests {
                 assert_eq!(messages(&staged), (taken..9).map(gram).collect::<Vec<_>>(), "{taken} taken");
                 assert!(!staged.is_joined());
             }
+        }
+    }
+
+    #[test]
+    fn payloads_that_follow_each_other_in_memory_are_read_as_one() {
+        let bytes: Vec<u8> = (0..20).collect();
+        let dst = "127.0.0.1:1".parse().unwrap();
+        let mut batch = SendBatch::new(9);
+        for (starts, spans) in [
+            (&[0, 4, 8, 12][..], &[(0, 16)][..]),
+            (&[0, 4, 12, 16], &[(0, 8), (12, 20)]),
+            (&[4, 0, 12, 8], &[(4, 8), (0, 4), (12, 16), (8, 12)]),
+            (&[0, 0, 0, 4], &[(0, 4), (0, 4), (0, 8)]),
+            (&[16, 12], &[(16, 20), (12, 16)]),
+        ] {
+            let mut staged = batch.stage();
+            staged.push(b"before", dst, false);
+            staged.push(&bytes[starts[0]..][..4], dst, false);
+            for start in &starts[1..] {
+                staged.push(&bytes[*start..][..4], dst, true);
+            }
+            staged.close();
+            let spans: Vec<Vec<u8>> = spans.iter().map(|(start, end)| bytes[*start..*end].to_vec()).collect();
+            assert_eq!(messages(&staged)[1], (dst, spans, Some(4)));
+            assert_eq!(staged.batch.message_len(1), starts.len());
+            staged.unjoin();
+            let all: Vec<_> = starts.iter().map(|start| (dst, vec![bytes[*start..][..4].to_vec()], None)).collect();
+            assert_eq!(messages(&staged)[1..], all);
         }
     }
 

@@ -203,7 +203,7 @@ impl<'d> Staged<'_, 'd> {
         1
     }
 
-    pub(crate) fn is_joined(&self) -> bool {
+    pub(crate) fn is_joined(&mut self) -> bool {
         false
     }
 
