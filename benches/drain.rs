@@ -85,6 +85,7 @@ fn rivals(report: &mut Report, size: usize) {
         nix(),
         quinn(),
     ];
+    receivers.extend(drained::recvmmsg_leaving_out(SLOTS));
     receivers.extend(uring());
     receivers.extend(fills());
     receivers.push(drained::receive("BatchPeer::receive", traffic::batch_peer(SLOTS, MAX_GRAM_SIZE, RECV_BUF_BYTES)));

@@ -63,12 +63,15 @@ impl Receiver {
         self.socket.local_addr().expect("the socket is bound")
     }
 
-    /// Takes `count` datagrams.
+    /// Takes `count` datagrams, or fewer if there is nothing for a second.
     pub fn take(&mut self, count: u64, mut each: impl FnMut(&[u8], u64)) {
-        let mut taken = 0;
-        while taken < count {
+        let mut left = count;
+        while left > 0 {
             self.wait(1, Duration::ZERO, Duration::from_secs(1));
-            taken += self.reap(&mut each);
+            match self.reap(&mut each) {
+                0 => return,
+                taken => left = left.saturating_sub(taken),
+            }
         }
     }
 

@@ -29,13 +29,16 @@ impl Receiver {
         self.socket.local_addr().expect("the socket is bound")
     }
 
-    /// Takes `count` datagrams.
+    /// Takes `count` datagrams, or fewer if they are not there within seconds.
     pub fn take(&mut self, count: u64, mut each: impl FnMut(&[u8], u64)) {
         self.runtime.block_on(async {
-            for _ in 0..count {
-                let (len, src) = self.socket.recv_from(&mut self.buffer).await.expect("the socket works");
-                each(&self.buffer[..len], traffic::address(src));
-            }
+            let all = async {
+                for _ in 0..count {
+                    let (len, src) = self.socket.recv_from(&mut self.buffer).await.expect("the socket works");
+                    each(&self.buffer[..len], traffic::address(src));
+                }
+            };
+            _ = tokio::time::timeout(Duration::from_secs(5), all).await;
         });
     }
 

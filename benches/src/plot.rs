@@ -79,6 +79,7 @@ impl Plot {
 
         for (i, (name, points)) in self.series.iter().enumerate() {
             let colour = COLOURS[i % COLOURS.len()];
+            let (width, radius) = if is_ours(name) { (3.0, 6.0) } else { (1.5, 4.0) };
             // The second round of colours is dashed, and its points are hollow.
             let is_second = i >= COLOURS.len();
             let (dash, fill) = if is_second { (" stroke-dasharray=\"5 3\"", "white") } else { ("", colour) };
@@ -87,7 +88,7 @@ impl Plot {
                 let path = path.trim_end();
                 _ = writeln!(
                     svg,
-                    "<polyline points=\"{path}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.5\"{dash}/>"
+                    "<polyline points=\"{path}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"{width}\"{dash}/>"
                 );
             }
             let legend = (RIGHT + 24.0, TOP + 10.0 + 20.0 * i as f64);
@@ -95,7 +96,7 @@ impl Plot {
             for (x, y) in drawn.chain([(legend.0, legend.1 - 4.0)]) {
                 _ = writeln!(
                     svg,
-                    "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\" fill=\"{fill}\" stroke=\"{colour}\" stroke-width=\"1.5\"/>"
+                    "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"{radius}\" fill=\"{fill}\" stroke=\"{colour}\" stroke-width=\"1.5\"/>"
                 );
             }
             text(&mut svg, (legend.0 + 10.0, legend.1), "start", &escaped(name));
@@ -103,6 +104,11 @@ impl Plot {
         svg += "</svg>\n";
         svg
     }
+}
+
+/// hio-udp's own are drawn thicker.
+fn is_ours(name: &str) -> bool {
+    name.contains("Peer") || name.contains("fill")
 }
 
 /// A round distance of ticks, such that five to ten reach `max`.

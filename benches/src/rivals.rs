@@ -41,7 +41,7 @@ pub struct Recvmmsg {
     bytes: Vec<u8>,
     slot_bytes: usize,
     names: Vec<sockaddr_in>,
-    _iovecs: Vec<iovec>,
+    iovecs: Vec<iovec>,
     headers: Vec<mmsghdr>,
     /// Empty, or one per slot.
     controls: Vec<ControlSpace>,
@@ -62,7 +62,7 @@ impl Recvmmsg {
             header.msg_hdr.msg_iov = iovec;
             header.msg_hdr.msg_iovlen = 1;
         }
-        Self { socket, bytes, slot_bytes, names, _iovecs: iovecs, headers, controls: Vec::new() }
+        Self { socket, bytes, slot_bytes, names, iovecs, headers, controls: Vec::new() }
     }
 
     /// Asks for the options hio-udp always asks for: the drop counter and true lengths.
@@ -82,6 +82,22 @@ impl Recvmmsg {
     /// If the kernel cannot.
     pub fn with_coalescing(mut self) -> Self {
         self.turn_on(libc::SOL_UDP, libc::UDP_GRO);
+        self
+    }
+
+    /// Asks for no addresses; every source is then 0.
+    pub fn without_addresses(mut self) -> Self {
+        for header in &mut self.headers {
+            header.msg_hdr.msg_name = ptr::null_mut();
+        }
+        self
+    }
+
+    /// Lets the kernel copy no payload: what is left is the least that receiving by `recvmmsg` costs.
+    pub fn copying_nothing(mut self) -> Self {
+        for iovec in &mut self.iovecs {
+            iovec.iov_len = 0;
+        }
         self
     }
 
