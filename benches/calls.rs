@@ -171,6 +171,7 @@ fn of_backend(counts: &mut Counts, backend: Backend) {
     let (sender, depth) = (traffic::socket(0), traffic::queue_depth(DEPTH, SIZE));
     let all = |config: PeerConfig| config.rx_time(true).dst_addr(true).ecn(true);
     counts.add(backend.way(FILL), fill(&sender, &payload, depth, backend.peer(config())));
+    counts.add(backend.way(FILL_128), fill(&sender, &payload, depth, backend.peer(config().bc(128))));
     counts.add(backend.way("fill, all metadata"), fill(&sender, &payload, depth, backend.peer(all(config()))));
     counts.add(backend.way("receive"), receive(&sender, &payload, depth, backend.peer(config())));
     counts.add(backend.way("fill_into, hand-off and back"), pool(&sender, &payload, depth, &backend.peer(config())));
@@ -217,6 +218,7 @@ fn of_backend(counts: &mut Counts, backend: Backend) {
 }
 
 const FILL: &str = "fill";
+const FILL_128: &str = "fill, 128 slots";
 const COALESCED: &str = "fill, coalescing";
 
 fn main() {
@@ -237,7 +239,7 @@ fn main() {
     counts.add("Peer::send".to_owned(), took);
 
     let allocations: u64 = counts.rows.iter().map(|(_, took)| took.allocations).sum();
-    let [mmsg, uring, gro] = [(FILL, MMSG), (FILL, IO_URING), (COALESCED, MMSG)]
+    let [mmsg, uring, gro] = [(FILL, MMSG), (FILL_128, IO_URING), (COALESCED, MMSG)]
         .map(|(path, backend)| counts.without_empty(&format!("{path}, {backend}")));
     let Counts { mut report, rows } = counts;
     let cells = rows.iter().map(|(name, took)| {

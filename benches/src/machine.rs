@@ -6,18 +6,22 @@ use std::mem;
 use std::thread;
 use std::time::Duration;
 
+use crate::traffic;
+
 /// One line that says where the figures come from.
 pub fn describe() -> String {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let cpu = read("/proc/cpuinfo");
+    let names: Vec<&str> = traffic::backends().iter().map(|backend| backend.name).collect();
+    let backends = if names.is_empty() { traffic::backend().to_owned() } else { names.join(" and ") };
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("unknown processor");
     format!(
-        "{} × {}, Linux {}, load {}, hio-udp backend {}",
+        "{} × {}, Linux {}, load {}, hio-udp on {}",
         thread::available_parallelism().map_or(1, usize::from),
         model.trim_start_matches([' ', '\t', ':']),
         read("/proc/sys/kernel/osrelease").split(['-', '\n']).next().unwrap_or_default(),
         read("/proc/loadavg").split(' ').take(2).collect::<Vec<_>>().join(" "),
-        crate::traffic::backend(),
+        backends,
     )
 }
 
