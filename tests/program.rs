@@ -443,6 +443,21 @@ fn without_a_file_it_only_counts_with_few_system_calls() {
 }
 
 #[test]
+fn blast_sends_datagram_by_datagram_unless_told_to_segment() {
+    for (extra, segmented) in [(&[][..], 0_u64), (&["--segment"], 2000)] {
+        let ingest = Ingest::start("127.0.0.1:0", &[]);
+        let args = ["--count", "2000", "--rate", "max", "--sources", "5"];
+        let report = blast(ingest.addr, &[&args[..], extra].concat());
+        let (_, account, _) = ingest.stop();
+        assert_adds_up(&account, number(&report, "sent"));
+        let expected = if account["backend"] == "single" { 0 } else { segmented };
+        // The last batch may be a single one.
+        assert!([expected, expected.saturating_sub(1)].contains(&number(&report, "segmented")), "{report}");
+        assert_eq!(number(&report, "bytes"), 200_000);
+    }
+}
+
+#[test]
 fn blast_tells_what_failed_and_why() {
     // A broadcast address, which an ordinary socket may not send to: nothing leaves the machine.
     let output = run(&["blast", "--json", "--to", "127.255.255.255:9", "--count", "70", "--rate", "max"]);

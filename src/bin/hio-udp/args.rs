@@ -119,13 +119,14 @@ pub struct BlastOptions {
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = sources)]
     pub sources: usize,
 
+    /// Let the kernel cut each batch from one message (UDP_SEGMENT): several times as many
+    /// datagrams a second, but as one fast sender has them, not as many small ones.
+    #[arg(long)]
+    pub segment: bool,
+
     /// Print the result as one JSON object.
     #[arg(long)]
     pub json: bool,
-
-    /// Whether rows of datagrams may leave as one message, which the kernel cuts.
-    #[arg(skip = true)]
-    pub segment: bool,
 }
 
 const BLAST_EXAMPLES: &str = "\

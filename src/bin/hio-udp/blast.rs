@@ -35,6 +35,8 @@ pub struct BlastReport {
     pub sent: u64,
     pub failed: u64,
     pub bytes: u64,
+    /// Of the sent: those that left in one message with others.
+    pub segmented: u64,
     pub seconds: f64,
     pub datagrams_per_s: u64,
     pub syscalls: u64,
@@ -202,6 +204,7 @@ fn report(sources: &[Source], time: Duration) -> BlastReport {
         sent,
         failed: sum(|s| s.grams_send_failed),
         bytes: sum(|s| s.bytes_sent),
+        segmented: sum(|s| s.grams_segmented),
         seconds,
         datagrams_per_s: (sent as f64 / seconds.max(f64::MIN_POSITIVE)) as u64,
         syscalls: sum(Stats::syscalls),
