@@ -189,7 +189,7 @@ pub(crate) enum Shape {
     /// Each slot holds one whole datagram, all from addresses of one family: nearly every batch.
     Plain(Family),
     /// The same, but a slot may hold several whole datagrams, coalesced.
-    #[cfg_attr(force_single, allow(dead_code))]
+    #[cfg_attr(any(force_single, not(target_os = "linux")), allow(dead_code))]
     Runs(Family),
     /// Nothing: a slot may be cut, undecodable, or from another family than its neighbour.
     Mixed,

@@ -113,6 +113,7 @@ fn unique_directory(parent: &Path) -> io::Result<PathBuf> {
         // Each RandomState has keys of its own.
         let random = RandomState::new().hash_one(std::process::id()) as u32;
         let path = parent.join(format!("test_{random:08x}_temp"));
+        #[cfg_attr(not(unix), allow(unused_mut))]
         let mut builder = DirBuilder::new();
         #[cfg(unix)]
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
