@@ -14,7 +14,7 @@ use hio_udp_benches::traffic::{self, RECV_BUF_BYTES, Tally};
 
 mod crates;
 
-/// Datagrams in a round.
+/// Datagrams in a round, if the receivers' buffers may be so large.
 const COUNT: usize = 1024;
 const ROUNDS: usize = 61;
 /// Datagrams in one system call.
@@ -32,7 +32,27 @@ const SEND_BATCH_SEGMENTED: &str = "BatchPeer::send_batch, segmented";
 /// Reads a receiver empty.
 type Drain = fn(&mut Recvmmsg, &mut Tally);
 
-/// Sends `COUNT` datagrams; gives the number the kernel took.
+/// What each sender sends in a round: one payload to each of these, in order.
+struct Load {
+    payload: Vec<u8>,
+    to: Vec<SocketAddr>,
+}
+
+impl Load {
+    /// As many rounds of all receivers as they surely hold, in whole batches.
+    fn new(size: usize, receivers: &[SocketAddr]) -> Self {
+        let held = traffic::queue_depth_of(RECV_BUF_BYTES / receivers.len(), COUNT / receivers.len(), size);
+        let count = (held * receivers.len() / BATCH).max(1) * BATCH;
+        Self { payload: traffic::payload(size), to: receivers.iter().copied().cycle().take(count).collect() }
+    }
+
+    /// The datagrams one behind the other in memory, with `gap` bytes between them.
+    fn contents(&self, gap: usize) -> Vec<u8> {
+        [self.payload.as_slice(), &vec![0; gap]].concat().repeat(self.to.len())
+    }
+}
+
+/// Sends a load; gives the number of datagrams the kernel took.
 struct Sender {
     name: &'static str,
     at: SocketAddr,
@@ -45,69 +65,65 @@ impl Sender {
     }
 
     /// Sends one round, checks that all of it arrived, and gives the time of the sending.
-    fn measure(&mut self, receivers: &mut [Recvmmsg], drain: Drain, payload: &[u8]) -> f64 {
+    fn measure(&mut self, receivers: &mut [Recvmmsg], drain: Drain, load: &Load) -> f64 {
         let start = machine::thread_time();
         let sent = (self.send)();
         let time = machine::thread_time() - start;
         let mut tally = Tally::default();
         receivers.iter_mut().for_each(|receiver| drain(receiver, &mut tally));
-        assert_eq!((sent, tally), (COUNT, Tally::expected(COUNT, payload, self.at)), "{}", self.name);
-        time.as_nanos() as f64 / COUNT as f64
+        let count = load.to.len();
+        assert_eq!((sent, tally), (count, Tally::expected(count, &load.payload, self.at)), "{}", self.name);
+        time.as_nanos() as f64 / count as f64
     }
 }
 
-/// The destination of each datagram of a round.
-fn round_robin(destinations: &[SocketAddr]) -> Vec<SocketAddr> {
-    destinations.iter().copied().cycle().take(COUNT).collect()
-}
-
-fn sendmmsg(name: &'static str, payload: &[u8], destinations: &[SocketAddr]) -> Sender {
-    let mut bare = Sendmmsg::new(traffic::socket(0), payload, round_robin(destinations).into_iter());
+fn sendmmsg(name: &'static str, load: &Load) -> Sender {
+    let mut bare = Sendmmsg::new(traffic::socket(0), &load.payload, load.to.iter().copied());
     Sender::new(name, bare.socket().local_addr().unwrap(), move || bare.send(BATCH))
 }
 
-fn std_send_to(payload: &[u8], destinations: &[SocketAddr]) -> Sender {
-    let (socket, payload, to) = (traffic::socket(0), payload.to_vec(), round_robin(destinations));
+fn std_send_to(load: &Load) -> Sender {
+    let (socket, payload, to) = (traffic::socket(0), load.payload.clone(), load.to.clone());
     let at = socket.local_addr().unwrap();
     Sender::new(SEND_TO, at, move || to.iter().filter(|to| socket.send_to(&payload, **to).is_ok()).count())
 }
 
-fn std_connected(payload: &[u8], destination: SocketAddr) -> Sender {
-    let (socket, payload) = (traffic::socket(0), payload.to_vec());
-    socket.connect(destination).expect("a UDP socket connects at once");
+fn std_connected(load: &Load) -> Sender {
+    let (socket, payload, count) = (traffic::socket(0), load.payload.clone(), load.to.len());
+    socket.connect(load.to[0]).expect("a UDP socket connects at once");
     let at = socket.local_addr().unwrap();
-    Sender::new(CONNECTED, at, move || (0..COUNT).filter(|_| socket.send(&payload).is_ok()).count())
+    Sender::new(CONNECTED, at, move || (0..count).filter(|_| socket.send(&payload).is_ok()).count())
 }
 
 /// One datagram a call: no segmentation, which would be another table.
-fn quinn(payload: &[u8], destinations: &[SocketAddr]) -> Sender {
-    let (socket, payload, to) = (traffic::socket(0), payload.to_vec(), round_robin(destinations));
+fn quinn(load: &Load) -> Sender {
+    let (socket, payload, to) = (traffic::socket(0), load.payload.clone(), load.to.clone());
     let at = socket.local_addr().unwrap();
     let quinn = crates::quinn::Sender::new(socket);
     Sender::new("quinn-udp, one a call", at, move || to.iter().filter(|to| quinn.send(&payload, **to, None)).count())
 }
 
-fn nix(payload: &[u8], destinations: &[SocketAddr]) -> Sender {
-    let (socket, payload, to) = (traffic::socket(0), payload.to_vec(), round_robin(destinations));
+fn nix(load: &Load) -> Sender {
+    let (socket, payload, to) = (traffic::socket(0), load.payload.clone(), load.to.clone());
     let at = socket.local_addr().unwrap();
     let mut nix = crates::nix::Sender::new(socket);
     Sender::new("nix sendmmsg, 64 a call", at, move || nix.send(&payload, &to))
 }
 
-fn tokio(payload: &[u8], destinations: &[SocketAddr]) -> Sender {
-    let (socket, payload, to) = (traffic::socket(0), payload.to_vec(), round_robin(destinations));
+fn tokio(load: &Load) -> Sender {
+    let (socket, payload, to) = (traffic::socket(0), load.payload.clone(), load.to.clone());
     let at = socket.local_addr().unwrap();
     let tokio = crates::tokio::Sender::new(socket);
     Sender::new("tokio send_to", at, move || tokio.send(&payload, &to))
 }
 
 /// As many datagrams a call as quinn-udp allows, and 65,507 bytes.
-fn quinn_segmented(payload: &[u8], to: SocketAddr) -> Sender {
-    let (socket, size) = (traffic::socket(0), payload.len());
+fn quinn_segmented(load: &Load) -> Sender {
+    let (socket, size, to) = (traffic::socket(0), load.payload.len(), load.to[0]);
     let at = socket.local_addr().unwrap();
     let quinn = crates::quinn::Sender::new(socket);
     let run = quinn.max_segments().min(65_507 / size);
-    let contents = payload.repeat(COUNT);
+    let contents = load.contents(0);
     Sender::new(QUINN_SEGMENTED, at, move || {
         let sent = |run: &[u8]| if quinn.send(run, to, Some(size)) { run.len() / size } else { 0 };
         contents.chunks(run * size).map(sent).sum()
@@ -115,11 +131,11 @@ fn quinn_segmented(payload: &[u8], to: SocketAddr) -> Sender {
 }
 
 /// Whole runs in one piece of memory, cut by an option of the socket: nothing is left to do in user space.
-fn bare_segmented(payload: &[u8], to: SocketAddr) -> Sender {
-    let (socket, size) = (traffic::socket(0), payload.len());
+fn bare_segmented(load: &Load) -> Sender {
+    let (socket, size, to) = (traffic::socket(0), load.payload.len(), load.to[0]);
     let at = socket.local_addr().unwrap();
     traffic::set_segment_len(&socket, size);
-    let contents = payload.repeat(COUNT);
+    let contents = load.contents(0);
     Sender::new("bare sendto, segmented", at, move || {
         let sent = |run: &[u8]| socket.send_to(run, to).map_or(0, |bytes| bytes / size);
         contents.chunks(BATCH.min(65_507 / size) * size).map(sent).sum()
@@ -137,43 +153,44 @@ fn peer(gram_size: usize, segment: bool) -> BatchPeer {
 }
 
 /// Payloads in one piece of memory, as a caller has them who cuts up something longer.
-fn send_batch_segmented(payload: &[u8], to: SocketAddr) -> Sender {
-    let (mut peer, size) = (peer(MAX_GRAM_SIZE, true), payload.len());
-    let contents = payload.repeat(COUNT);
+fn send_batch_segmented(load: &Load) -> Sender {
+    let (mut peer, size, to) = (peer(MAX_GRAM_SIZE, true), load.payload.len(), load.to[0]);
+    let contents = load.contents(0);
     Sender::new(SEND_BATCH_SEGMENTED, peer.ha(), move || {
         peer.send_batch(contents.chunks(size).map(|data| (data, to))).sent
     })
 }
 
 /// Payloads apart from each other in memory.
-fn send_batch_apart(payload: &[u8], to: SocketAddr) -> Sender {
-    let (mut peer, size) = (peer(MAX_GRAM_SIZE, true), payload.len());
-    let contents = [payload, &[0; 64]].concat().repeat(COUNT);
+fn send_batch_apart(load: &Load) -> Sender {
+    let (mut peer, size, to) = (peer(MAX_GRAM_SIZE, true), load.payload.len(), load.to[0]);
+    let contents = load.contents(64);
     Sender::new("the same, payloads apart in memory", peer.ha(), move || {
         peer.send_batch(contents.chunks(size + 64).map(|data| (&data[..size], to))).sent
     })
 }
 
 /// Slots of the ring as long as the datagrams, so that they too are one piece of memory.
-fn queue_and_flush_segmented(payload: &[u8], to: SocketAddr) -> Sender {
-    let (mut peer, payload) = (peer(payload.len(), true), payload.to_vec());
+fn queue_and_flush_segmented(load: &Load) -> Sender {
+    let (payload, to) = (load.payload.clone(), load.to.clone());
+    let mut peer = peer(payload.len(), true);
     Sender::new("BatchPeer::queue, flush, segmented", peer.ha(), move || {
         let mut sent = 0;
-        for _ in 0..COUNT / BATCH {
-            (0..BATCH).for_each(|_| peer.queue(&payload, to).expect("the ring was flushed"));
+        for batch in to.chunks(BATCH) {
+            batch.iter().for_each(|to| peer.queue(&payload, *to).expect("the ring was flushed"));
             sent += peer.flush().sent;
         }
         sent
     })
 }
 
-fn send_batch(payload: &[u8], destinations: &[SocketAddr]) -> Sender {
-    let (mut peer, payload, to) = (batch_peer(), payload.to_vec(), round_robin(destinations));
+fn send_batch(load: &Load) -> Sender {
+    let (mut peer, payload, to) = (batch_peer(), load.payload.clone(), load.to.clone());
     Sender::new(SEND_BATCH, peer.ha(), move || peer.send_batch(to.iter().map(|to| (payload.as_slice(), *to))).sent)
 }
 
-fn queue_and_flush(payload: &[u8], destinations: &[SocketAddr]) -> Sender {
-    let (mut peer, payload, to) = (batch_peer(), payload.to_vec(), round_robin(destinations));
+fn queue_and_flush(load: &Load) -> Sender {
+    let (mut peer, payload, to) = (batch_peer(), load.payload.clone(), load.to.clone());
     Sender::new("BatchPeer::queue, flush", peer.ha(), move || {
         let mut sent = 0;
         for batch in to.chunks(BATCH) {
@@ -186,36 +203,36 @@ fn queue_and_flush(payload: &[u8], destinations: &[SocketAddr]) -> Sender {
     })
 }
 
-fn send(payload: &[u8], destinations: &[SocketAddr]) -> Sender {
-    let (mut peer, payload, to) = (batch_peer(), payload.to_vec(), round_robin(destinations));
+fn send(load: &Load) -> Sender {
+    let (mut peer, payload, to) = (batch_peer(), load.payload.clone(), load.to.clone());
     Sender::new("BatchPeer::send", peer.ha(), move || {
         to.iter().filter(|to| peer.send(&payload, **to).is_ok_and(|sent| sent > 0)).count()
     })
 }
 
 fn paired(report: &mut Report, size: usize, receiver_count: usize) {
-    let payload = traffic::payload(size);
     let socket = |_| traffic::socket(RECV_BUF_BYTES / receiver_count);
     let sockets: Vec<UdpSocket> = (0..receiver_count).map(socket).collect();
     let to: Vec<SocketAddr> = sockets.iter().map(|socket| socket.local_addr().unwrap()).collect();
     let receivers = sockets.into_iter().map(|socket| Recvmmsg::new(socket, BATCH, MAX_GRAM_SIZE)).collect();
+    let load = Load::new(size, &to);
     let mut senders = vec![
-        sendmmsg(SENDMMSG, &payload, &to),
-        sendmmsg("the same again (null ratio)", &payload, &to),
-        std_send_to(&payload, &to),
-        tokio(&payload, &to),
-        nix(&payload, &to),
-        quinn(&payload, &to),
-        send_batch(&payload, &to),
-        queue_and_flush(&payload, &to),
-        send(&payload, &to),
+        sendmmsg(SENDMMSG, &load),
+        sendmmsg("the same again (null ratio)", &load),
+        std_send_to(&load),
+        tokio(&load),
+        nix(&load),
+        quinn(&load),
+        send_batch(&load),
+        queue_and_flush(&load),
+        send(&load),
     ];
     let mut references = vec![SENDMMSG, SEND_TO];
-    if let [only] = to[..] {
-        senders.push(std_connected(&payload, only));
+    if receiver_count == 1 {
+        senders.push(std_connected(&load));
         references.push(CONNECTED);
     }
-    let outcomes = measured(senders, receivers, Recvmmsg::drain, &payload);
+    let outcomes = measured(senders, receivers, Recvmmsg::drain, &load);
     let title =
         format!("send, {size} bytes, {receiver_count} destination(s): ns per datagram, loopback delivery included");
     report.table(&title, &outcomes, 0, &references);
@@ -232,15 +249,15 @@ fn paired(report: &mut Report, size: usize, receiver_count: usize) {
 
 /// Rows of datagrams to one destination, which may take them as they come, uncut.
 fn segmented(report: &mut Report, size: usize, is_coalescing: bool) {
-    let (payload, socket) = (traffic::payload(size), traffic::socket(RECV_BUF_BYTES));
-    let to = socket.local_addr().unwrap();
+    let socket = traffic::socket(RECV_BUF_BYTES);
+    let load = Load::new(size, &[socket.local_addr().unwrap()]);
     let senders = vec![
-        sendmmsg(SENDMMSG, &payload, &[to]),
-        bare_segmented(&payload, to),
-        quinn_segmented(&payload, to),
-        send_batch_segmented(&payload, to),
-        send_batch_apart(&payload, to),
-        queue_and_flush_segmented(&payload, to),
+        sendmmsg(SENDMMSG, &load),
+        bare_segmented(&load),
+        quinn_segmented(&load),
+        send_batch_segmented(&load),
+        send_batch_apart(&load),
+        queue_and_flush_segmented(&load),
     ];
     let (receiver, kind, drain): (_, _, Drain) = if is_coalescing {
         let drain: Drain = |receiver, tally| receiver.drain_coalesced(|data, source| tally.add(data, source, false));
@@ -248,7 +265,7 @@ fn segmented(report: &mut Report, size: usize, is_coalescing: bool) {
     } else {
         (Recvmmsg::new(socket, BATCH, MAX_GRAM_SIZE), "plain", Recvmmsg::drain)
     };
-    let outcomes = measured(senders, vec![receiver], drain, &payload);
+    let outcomes = measured(senders, vec![receiver], drain, &load);
     let title = format!("send, segmented, {size} bytes, to a {kind} receiver: ns per datagram, delivery included");
     report.table(&title, &outcomes, 0, &[SENDMMSG, QUINN_SEGMENTED]);
     let to = if is_coalescing { "_coalescing" } else { "" };
@@ -262,14 +279,14 @@ fn measured(
     mut senders: Vec<Sender>,
     mut receivers: Vec<Recvmmsg>,
     drain: Drain,
-    payload: &[u8],
+    load: &Load,
 ) -> Vec<harness::Outcome<1>> {
     let receivers = std::cell::RefCell::new(&mut receivers[..]);
     let mut contestants: Vec<Contestant<'_, 1>> = senders
         .iter_mut()
         .map(|sender| {
             let (receivers, name) = (&receivers, sender.name);
-            Contestant::new(name, move || [sender.measure(&mut receivers.borrow_mut(), drain, payload)])
+            Contestant::new(name, move || [sender.measure(&mut receivers.borrow_mut(), drain, load)])
         })
         .collect();
     harness::rounds(ROUNDS, &mut contestants)
