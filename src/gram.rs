@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::time::SystemTime;
+use std::time::Duration;
 
 /// Default size in bytes of a [`Peer`](crate::Peer)'s receive buffer: 65,535, the longest UDP datagram.
 ///
@@ -87,8 +87,12 @@ impl fmt::Debug for Gram<'_> {
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Meta {
-    /// When the kernel received it, to the nanosecond ([`PeerConfig::rx_time`](crate::PeerConfig::rx_time)).
-    pub rx_time: Option<SystemTime>,
+    /// When the kernel received it, to the nanosecond, as time since 1970-01-01 00:00:00 UTC
+    /// ([`PeerConfig::rx_time`](crate::PeerConfig::rx_time)).
+    ///
+    /// `SystemTime::UNIX_EPOCH + rx_time` is the same as a [`SystemTime`](std::time::SystemTime); making one
+    /// of each costs more than all else that is read here.
+    pub rx_time: Option<Duration>,
     /// The address it was sent to ([`PeerConfig::dst_addr`](crate::PeerConfig::dst_addr)).
     pub dst: Option<IpAddr>,
     /// Index of the interface it came in by ([`PeerConfig::dst_addr`](crate::PeerConfig::dst_addr)).
@@ -110,7 +114,7 @@ impl Meta {
     fn read(control: &[u8]) -> Self {
         let control = crate::sys::cmsg::parse(control);
         Self {
-            rx_time: control.rx_time.and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since)),
+            rx_time: control.rx_time,
             dst: control.dst,
             ifindex: control.ifindex,
             ecn: control.traffic_class.map(|class| class & 0b11),

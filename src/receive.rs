@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::buffers;
 use crate::endpoint::Endpoint;
@@ -78,7 +78,8 @@ impl Endpoint {
             let meta = gram.meta();
             let local = SocketAddr::new(meta.dst.unwrap_or(self.ha.ip()), self.ha.port());
             let Gram { data, src, original_len, .. } = gram;
-            Entry { flow: Flow::Inbound, data, original_len, who: src, local, time: meta.rx_time }
+            let time = meta.rx_time.map(|since| SystemTime::UNIX_EPOCH + since);
+            Entry { flow: Flow::Inbound, data, original_len, who: src, local, time }
         });
         self.write_wire_log(wl, entries);
     }

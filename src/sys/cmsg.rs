@@ -14,6 +14,7 @@ use libc::{c_int, cmsghdr};
 /// The kernel aligns control messages to the size of a C `long` (CMSG_ALIGN in linux/socket.h).
 const ALIGN: usize = size_of::<libc::c_long>();
 const HEADER_BYTES: usize = align(size_of::<cmsghdr>());
+const TIME_BYTES: usize = size_of::<libc::timespec>();
 
 const fn align(len: usize) -> usize {
     (len + ALIGN - 1) & !(ALIGN - 1)
@@ -27,7 +28,7 @@ const fn space(payload: usize) -> usize {
 /// Room for every control message this crate can ask for, all at once, on a dual-stack socket,
 /// where IPv4 and IPv6 forms can both arrive. Too little makes the kernel drop the last ones
 /// (MSG_CTRUNC), which has cost other libraries their ECN marks and segment sizes.
-pub(crate) const CONTROL_BYTES: usize = space(size_of::<libc::timespec>()) // SO_TIMESTAMPNS
+pub(crate) const CONTROL_BYTES: usize = space(TIME_BYTES)                    // SO_TIMESTAMPNS
     + space(size_of::<libc::in_pktinfo>())                                 // IP_PKTINFO
     + space(size_of::<libc::in6_pktinfo>())                                // IPV6_PKTINFO
     + space(size_of::<c_int>())                                            // IP_TOS
@@ -56,8 +57,7 @@ pub(crate) struct Control {
 /// loop, and the rest is a call.
 #[inline]
 pub(crate) fn parse(bytes: &[u8]) -> Control {
-    let rx_time = lone(bytes, libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS, size_of::<libc::timespec>());
-    match rx_time.and_then(read_timespec) {
+    match lone(bytes, libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS, TIME_BYTES).and_then(read_timespec) {
         Some(rx_time) => Control { rx_time: Some(rx_time), ..Control::default() },
         None if bytes.is_empty() => Control::default(),
         None => parse_any(bytes),
@@ -110,8 +110,8 @@ fn lone(bytes: &[u8], level: c_int, kind: c_int, len: usize) -> Option<&[u8]> {
     }
     let header = read_header(bytes)?;
     #[allow(clippy::unnecessary_cast, reason = "an u32 in musl")]
-    let is_it =
-        header.cmsg_len as usize == HEADER_BYTES + len && (header.cmsg_level, header.cmsg_type) == (level, kind);
+    let cmsg_len = header.cmsg_len as usize;
+    let is_it = (cmsg_len, header.cmsg_level, header.cmsg_type) == (HEADER_BYTES + len, level, kind);
     if is_it { bytes.get(HEADER_BYTES..HEADER_BYTES + len) } else { None }
 }
 

@@ -69,7 +69,7 @@ impl Encoder {
     fn add(&mut self, gram: &Gram<'_>) {
         let meta = gram.meta();
         let dst = SocketAddr::new(meta.dst.unwrap_or(self.local.ip()), self.local.port());
-        let time = meta.rx_time.unwrap_or_else(SystemTime::now);
+        let time = meta.rx_time.map_or_else(SystemTime::now, |since| SystemTime::UNIX_EPOCH + since);
         let mut packet = Packet::new(gram.data, gram.src, dst, time);
         packet.original_len = gram.original_len;
         if let Some(drops) = meta.kernel_drops {
