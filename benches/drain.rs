@@ -25,6 +25,8 @@ const RECVMMSG: &str = "bare recvmmsg, 64 slots";
 const COUNTING: &str = "the same with SO_RXQ_OVFL";
 const RECVFROM: &str = "bare recvfrom";
 const QUINN: &str = "quinn-udp, defaults";
+const MULTISHOT: &str = "io_uring, multishot recvmsg";
+const MULTISHOT_BARE: &str = "io_uring, multishot recv, no addresses";
 const FILL: &str = "BatchPeer::fill";
 
 fn quinn() -> Receiver {
@@ -100,9 +102,11 @@ fn rivals(report: &mut Report, size: usize) {
     report.figure(&format!("g1_{size}_ns"), harness::median(&outcomes, &mmsg, 0));
     report.figure(&format!("null_{size}"), harness::ratio(&outcomes, "the same again (null ratio)", RECVMMSG, 0));
     report.figure(&format!("g2_{size}"), harness::ratio(&outcomes, &mmsg, QUINN, 0));
-    report.figure(&format!("g3_{size}"), harness::ratio(&outcomes, &uring, RECVMMSG, 0));
-    let no_addresses = harness::ratio(&outcomes, &format!("{uring}, no addresses"), RECVMMSG, 0);
-    report.figure(&format!("g3_no_addresses_{size}"), no_addresses);
+    let [fill, fill_bare] = [uring.clone(), format!("{uring}, no addresses")];
+    for (key, ours, barest) in [("g3", fill, MULTISHOT), ("g3_no_addresses", fill_bare, MULTISHOT_BARE)] {
+        report.figure(&format!("{key}_{size}"), harness::ratio(&outcomes, &ours, RECVMMSG, 0));
+        report.figure(&format!("{key}_{size}_barest"), harness::ratio(&outcomes, barest, RECVMMSG, 0));
+    }
     for outcome in outcomes.iter().filter(|outcome| !outcome.name.contains("the same")) {
         report.point("size", &outcome.name, size as f64, outcome.figures[0].median);
     }

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::hint;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::Instant;
@@ -22,6 +23,7 @@ const RINGS: usize = 1 + 4 + 1;
 const HANDED: usize = 20_000;
 
 const POOL: &str = "RingPool";
+const NEWS: &str = "floor: two counters, no rings";
 
 /// Two queues of rings.
 trait Pool: Sync {
@@ -148,6 +150,42 @@ fn round_trips(pool: &impl Pool) -> f64 {
     })
 }
 
+/// A count of rings on a cache line of its own.
+#[repr(align(128))]
+struct Count(AtomicUsize);
+
+/// No rings at all, only the news that there is one: what two processors need to tell each other.
+fn news_only() -> f64 {
+    let (handed, worked) = (Count(AtomicUsize::new(0)), Count(AtomicUsize::new(0)));
+    // Acquire, paired with the other side's Release.
+    let until = |count: &Count, is_there: &dyn Fn(usize) -> bool| {
+        for tries in 0_u32.. {
+            if is_there(count.0.load(Ordering::Acquire)) {
+                return;
+            }
+            if tries % 1024 == 1023 { thread::yield_now() } else { hint::spin_loop() }
+        }
+    };
+    thread::scope(|scope| {
+        let worker = scope.spawn(|| {
+            machine::quieten(1);
+            for ring in 0..HANDED {
+                until(&handed, &|handed| handed > ring);
+                worked.0.store(ring + 1, Ordering::Release);
+            }
+        });
+        handed.0.store(1, Ordering::Release);
+        until(&worked, &|worked| worked > 0);
+        let start = Instant::now();
+        for ring in 1..HANDED {
+            until(&worked, &|worked| ring - worked < RINGS);
+            handed.0.store(ring + 1, Ordering::Release);
+        }
+        worker.join().expect("the worker does not panic");
+        start.elapsed().as_nanos() as f64 / (HANDED * SLOTS) as f64
+    })
+}
+
 /// The same work on one thread: what is left when no cache line changes its processor.
 fn alone(pool: &impl Pool) -> f64 {
     let start = Instant::now();
@@ -171,6 +209,7 @@ fn main() {
         Contestant::new(POOL, || [round_trips(&pool)]),
         Contestant::new("std sync_channel", || [round_trips(&channels)]),
         Contestant::new("std Mutex<VecDeque>", || [round_trips(&locked)]),
+        Contestant::new(NEWS, || [news_only()]),
         Contestant::new("RingPool, one thread", || [alone(&pool)]),
         Contestant::new("std sync_channel, one thread", || [alone(&channels)]),
         Contestant::new("std Mutex<VecDeque>, one thread", || [alone(&locked)]),
@@ -181,6 +220,7 @@ fn main() {
     let mut report = Report::new("handoff");
     report.table("hand-off from reader to worker and back, ns per datagram", &outcomes, 0, &[POOL]);
     report.figure("g11", harness::median(&outcomes, POOL, 0));
+    report.figure("g11_barest", harness::median(&outcomes, NEWS, 0));
     report.figure("g11_one_thread", harness::median(&outcomes, "RingPool, one thread", 0));
     report.save();
 }

@@ -5,7 +5,7 @@ use std::net::UdpSocket;
 
 use hio_udp::{MAX_GRAM_SIZE, PeerConfig, Transport};
 use hio_udp_benches::drained::{self, Receiver};
-use hio_udp_benches::flooded::{self, BATCH, BUSY, CPU, DELIVERED, LOST, PATIENCE, Sender, flood, local, same};
+use hio_udp_benches::flooded::{self, BATCH, DELIVERED, LOST, PATIENCE, Sender, flood, local, same};
 use hio_udp_benches::harness::{self, Contestant};
 use hio_udp_benches::machine;
 use hio_udp_benches::report::Report;
@@ -105,6 +105,7 @@ fn coalesced_flood(report: &mut Report, size: usize) {
     flooded::tables(report, &format!("flood, segmented and coalesced, {size} bytes"), &outcomes, &[QUINN, BARE]);
     let ours = format!("{OURS}, {MMSG}");
     report.figure(&format!("g7_{size}_delivered"), harness::ratio(&outcomes, &ours, QUINN, DELIVERED));
+    report.figure(&format!("g7_{size}_delivered_barest"), harness::ratio(&outcomes, BARE, QUINN, DELIVERED));
     report.figure(&format!("g7_{size}_rate"), harness::median(&outcomes, &ours, DELIVERED));
     report.figure(&format!("g7_{size}_loss"), harness::median(&outcomes, &ours, LOST));
 }
@@ -158,6 +159,7 @@ fn coalesced_drain(report: &mut Report, size: usize) {
     report.table(&title, &outcomes, 0, &[QUINN_DRAIN, BARE_DRAIN]);
     let ours = format!("{FILL}, {SLOTS} slots, {MMSG}");
     report.figure(&format!("g7_{size}_drain"), harness::ratio(&outcomes, &ours, QUINN_DRAIN, 0));
+    report.figure(&format!("g7_{size}_drain_barest"), harness::ratio(&outcomes, BARE_DRAIN, QUINN_DRAIN, 0));
     report.figure(&format!("g7_{size}_drain_ns"), harness::median(&outcomes, &ours, 0));
 }
 
@@ -195,12 +197,15 @@ fn overloaded_hio(size: usize, backend: Backend) -> [f64; 4] {
 fn overload(report: &mut Report) {
     const RECVMMSG: &str = "recvmmsg, poll";
     const FILL_WAIT: &str = "fill_wait";
+    const MULTISHOT: &str = "io_uring multishot recvmsg";
+    const MULTISHOT_BARE: &str = "io_uring multishot recv, no addresses";
     let size = 64;
     let mut contestants = vec![Contestant::new(RECVMMSG, move || overloaded_recvmmsg(size))];
     match crates::io_uring::Receiver::new(traffic::socket(0), true) {
-        Ok(_) => contestants.extend([("recvmsg", true), ("recv, no addresses", false)].map(|(how, addresses)| {
-            Contestant::new(format!("io_uring multishot {how}"), move || overloaded_uring(size, addresses))
-        })),
+        Ok(_) => contestants.extend(
+            [(MULTISHOT, true), (MULTISHOT_BARE, false)]
+                .map(|(name, addresses)| Contestant::new(name, move || overloaded_uring(size, addresses))),
+        ),
         Err(error) => eprintln!("io_uring takes no part: {error}"),
     }
     for backend in traffic::backends() {
@@ -212,9 +217,8 @@ fn overload(report: &mut Report) {
     let ours = format!("{FILL_WAIT}, {IO_URING}");
     report.figure("g14_delivered", harness::ratio(&outcomes, &ours, RECVMMSG, DELIVERED));
     report.figure("g14_loss", harness::median(&outcomes, &ours, LOST));
-    for (key, figure) in [("cpu", CPU), ("busy", BUSY)] {
-        report.figure(&format!("g14_{key}"), harness::median(&outcomes, &ours, figure));
-    }
+    report.figure("g14_delivered_barest", harness::ratio(&outcomes, MULTISHOT, RECVMMSG, DELIVERED));
+    report.figure("g14_loss_barest", harness::median(&outcomes, MULTISHOT, LOST));
 }
 
 fn main() {

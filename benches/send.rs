@@ -27,6 +27,7 @@ const SEND_TO: &str = "std send_to";
 const CONNECTED: &str = "std send, connected";
 const SEND_BATCH: &str = "BatchPeer::send_batch";
 const QUINN_SEGMENTED: &str = "quinn-udp, segmented";
+const BARE_SEGMENTED: &str = "bare sendto, segmented";
 const SEND_BATCH_SEGMENTED: &str = "BatchPeer::send_batch, segmented";
 
 /// Reads a receiver empty.
@@ -136,7 +137,7 @@ fn bare_segmented(load: &Load) -> Sender {
     let at = socket.local_addr().unwrap();
     traffic::set_segment_len(&socket, size);
     let contents = load.contents(0);
-    Sender::new("bare sendto, segmented", at, move || {
+    Sender::new(BARE_SEGMENTED, at, move || {
         let sent = |run: &[u8]| socket.send_to(run, to).map_or(0, |bytes| bytes / size);
         contents.chunks(BATCH.min(65_507 / size) * size).map(sent).sum()
     })
@@ -270,8 +271,9 @@ fn segmented(report: &mut Report, size: usize, is_coalescing: bool) {
     report.table(&title, &outcomes, 0, &[SENDMMSG, QUINN_SEGMENTED]);
     let to = if is_coalescing { "_coalescing" } else { "" };
     for (key, reference) in [("sendmmsg", SENDMMSG), ("quinn_gso", QUINN_SEGMENTED)] {
-        let figure = harness::ratio(&outcomes, SEND_BATCH_SEGMENTED, reference, 0);
-        report.figure(&format!("g9_{size}{to}_vs_{key}"), figure);
+        let key = format!("g9_{size}{to}_vs_{key}");
+        report.figure(&key, harness::ratio(&outcomes, SEND_BATCH_SEGMENTED, reference, 0));
+        report.figure(&format!("{key}_barest"), harness::ratio(&outcomes, BARE_SEGMENTED, reference, 0));
     }
 }
 

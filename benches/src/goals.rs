@@ -66,10 +66,13 @@ impl Goal {
         }
     }
 
-    /// What was measured.
+    /// What was measured; and in brackets, where a bench has left it, what the barest loop reaches that does
+    /// nothing but make the same system calls. No library can do better.
     pub fn measured(&self, figures: &BTreeMap<String, f64>) -> String {
         let shown = |(label, key): &(&str, &str)| {
             let figure = figures.get(*key).map_or("not measured".to_owned(), |figure| self.shown(*figure));
+            let barest = figures.get(&format!("{key}_barest")).map(|barest| format!(" [{}]", self.shown(*barest)));
+            let figure = figure + &barest.unwrap_or_default();
             if label.is_empty() { figure } else { format!("{label}: {figure}") }
         };
         self.figures.iter().map(shown).collect::<Vec<_>>().join(", ")
