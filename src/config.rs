@@ -271,7 +271,8 @@ impl PeerConfig {
     /// kernel a row of grams as one message, which it cuts (UDP_SEGMENT). On by default.
     ///
     /// A row is grams to one destination that follow each other and have one length; the last may be
-    /// shorter, and none is empty. Sending one then costs a fraction, and what arrives and what is
+    /// shorter, and none is empty. Sending one then costs a fraction, least of all where the payloads
+    /// follow each other in memory, as the pieces of one slice do; and what arrives and what is
     /// reported is the same as without. A row the system refuses goes out gram by gram
     /// ([`Stats::segment_refusals`](crate::Stats::segment_refusals)), and nothing is joined for a
     /// while: for one batch, and twice as many after each further refusal, at most 1,024.
