@@ -138,18 +138,18 @@ impl RecvRing {
 
     fn count_pieces(&self) -> usize {
         let batch = self.slots.batch();
-        let pieces = |i| match batch.shape() {
-            Shape::Plain(_) => 1,
+        let slots = 0..batch.len();
+        match batch.shape() {
+            Shape::Plain(_) => slots.len(),
             Shape::Runs(family) => {
-                let slot = batch.whole_slot(i, family);
-                slot.map_or(0, |slot| segment::count(slot.data.len(), batch.segment_len(i)))
+                let lens = slots.filter_map(|i| Some((batch.whole_slot(i, family)?.data.len(), batch.segment_len(i))));
+                lens.map(|(len, segment_len)| segment::count(len, segment_len)).sum()
             }
             Shape::Mixed => {
-                let slot = batch.slot(i);
-                slot.src.map_or(0, |_| segment::count(slot.data.len(), slot.segment_len))
+                let deliverable = slots.map(|i| batch.slot(i)).filter(|slot| slot.src.is_some());
+                deliverable.map(|slot| segment::count(slot.data.len(), slot.segment_len)).sum()
             }
-        };
-        (0..batch.len()).map(pieces).sum()
+        }
     }
 
     /// What all senders of a plain batch are, as long as there is a gram left of it.

@@ -66,9 +66,10 @@ const _: () = assert!(align_of::<Prefix>() == align_of::<Line>());
 
 /// The slots.
 pub(super) struct Memory {
-    /// `stride_lines` for each slot; never grows or shrinks, so that what pointers lead to never moves.
+    /// `stride_bytes` for each slot; never grows or shrinks, so that what pointers lead to never moves.
     lines: Vec<Line>,
-    stride_lines: usize,
+    /// Bytes from one slot's start to the next one's: a whole number of lines.
+    stride_bytes: usize,
     slot_bytes: usize,
 }
 
@@ -80,7 +81,7 @@ impl Memory {
         let stride_lines = (size_of::<Prefix>() + slot_bytes).div_ceil(LINE_BYTES);
         // A byte that is not zero, so that every page is really touched now.
         let lines = touched(Line([0xA5; LINE_BYTES]), slots.checked_mul(stride_lines))?;
-        Ok(Self { lines, stride_lines, slot_bytes })
+        Ok(Self { lines, stride_bytes: stride_lines * LINE_BYTES, slot_bytes })
     }
 
     /// Most bytes kept of a datagram.
@@ -94,20 +95,25 @@ impl Memory {
     ///
     /// If there is no slot `i`.
     pub(super) fn start_mut(&mut self, i: usize) -> *mut Prefix {
-        let first = i * self.stride_lines;
+        let first = i * self.stride_lines();
         assert!(first < self.lines.len());
         // SAFETY: the index was just checked.
         unsafe { self.lines.as_mut_ptr().add(first) }.cast()
     }
 
+    fn stride_lines(&self) -> usize {
+        self.stride_bytes / LINE_BYTES
+    }
+
     /// All slots, for reading.
     #[inline]
     pub(super) fn view(&self) -> View<'_> {
-        View { lines: &self.lines, stride_bytes: self.stride_lines * LINE_BYTES }
+        View { lines: &self.lines, stride_bytes: self.stride_bytes }
     }
+
     /// Puts what stands in slot `from` into slot `to` as well.
     pub(super) fn copy_slot(&mut self, from: usize, to: usize) {
-        let stride = self.stride_lines;
+        let stride = self.stride_lines();
         self.lines.copy_within(from * stride..(from + 1) * stride, to * stride);
     }
 }

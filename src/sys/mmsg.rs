@@ -195,19 +195,19 @@ impl RecvSlots {
     /// Counts what the call brought, and finds out what its slots have in common.
     #[inline]
     fn tally(&mut self) -> Received {
-        let (mut bytes, mut flags, mut any_len, mut all_lens) = (0, 0, 0, socklen_t::MAX);
+        let (mut bytes, mut flags, mut name_bytes) = (0, 0, 0);
         for header in &self.headers[..self.used] {
             bytes += header.msg_len as usize;
             flags |= header.msg_hdr.msg_flags;
-            any_len |= header.msg_hdr.msg_namelen;
-            all_lens &= header.msg_hdr.msg_namelen;
+            name_bytes += header.msg_hdr.msg_namelen;
         }
         // A UDP socket gives a whole sockaddr_in or a whole sockaddr_in6 (udp_recvmsg in net/ipv4/udp.c,
-        // udpv6_recvmsg in net/ipv6/udp.c), so where all lengths are one of these, all names are good.
-        let is_whole = flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) == 0 && any_len == all_lens;
-        let family = match any_len as usize {
-            V4_BYTES if is_whole => Some(Family::V4),
-            V6_BYTES if is_whole => Some(Family::V6),
+        // udpv6_recvmsg in net/ipv6/udp.c), never less and never more. So only where all names are of one
+        // family is the sum the least or the most it can be.
+        let is_whole = flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) == 0;
+        let family = match name_bytes as usize {
+            sum if is_whole && sum == self.used * V4_BYTES => Some(Family::V4),
+            sum if is_whole && sum == self.used * V6_BYTES => Some(Family::V6),
             _ => None,
         };
         self.shape = match family {
