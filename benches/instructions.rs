@@ -39,9 +39,17 @@ struct Counted {
     run: fn(),
 }
 
-const PATHS: [Counted; 10] = [
+const PATHS: &[Counted] = &[
     Counted { name: "bare", what: "bare recvmmsg loop, addresses read", goal: None, record: None, run: bare_recvmmsg },
     Counted { name: "fill", what: "fill, a for loop", goal: Some(28.0), record: Some(25.3), run: fill },
+    #[cfg(feature = "io-uring")]
+    Counted {
+        name: "fill_io_uring",
+        what: "fill, a for loop, io_uring",
+        goal: Some(40.0),
+        record: None,
+        run: fill_io_uring,
+    },
     Counted {
         name: "fill_meta",
         what: "with receive time and drop counter, for_each",
@@ -140,6 +148,11 @@ impl Seen {
     }
 }
 
+/// Settings of a peer that receives by `recvmmsg`.
+fn plain() -> PeerConfig {
+    traffic::by_recvmmsg(PeerConfig::new())
+}
+
 fn peer(config: PeerConfig) -> BatchPeer {
     BatchPeer::new(config.port(0).exclusive(true).bc(SLOTS).gram_size(MAX_GRAM_SIZE).reopen(true))
         .expect("a free port on 127.0.0.1")
@@ -183,18 +196,23 @@ fn for_loop(mut seen: Seen, grams: Grams<'_>) -> Seen {
 }
 
 fn fill() {
-    filled(PeerConfig::new(), 1, for_loop);
+    filled(plain(), 1, for_loop);
+}
+
+#[cfg(feature = "io-uring")]
+fn fill_io_uring() {
+    filled(plain().io_uring(true), 1, for_loop);
 }
 
 fn fill_meta() {
-    filled(PeerConfig::new().rx_time(true), 1, |mut seen, grams| {
+    filled(plain().rx_time(true), 1, |mut seen, grams| {
         grams.for_each(|gram| seen.add_meta(&gram));
         seen
     });
 }
 
 fn fill_meta_for() {
-    filled(PeerConfig::new().rx_time(true), 1, |mut seen, grams| {
+    filled(plain().rx_time(true), 1, |mut seen, grams| {
         for gram in grams {
             seen.add_meta(&gram);
         }
@@ -203,18 +221,18 @@ fn fill_meta_for() {
 }
 
 fn coalesced() {
-    filled(PeerConfig::new().coalesce(true), SLOTS, |mut seen, grams| {
+    filled(plain().coalesce(true), SLOTS, |mut seen, grams| {
         grams.for_each(|gram| seen.add_gram(&gram));
         seen
     });
 }
 
 fn coalesced_for() {
-    filled(PeerConfig::new().coalesce(true), SLOTS, for_loop);
+    filled(plain().coalesce(true), SLOTS, for_loop);
 }
 
 fn receive() {
-    let mut peer = peer(PeerConfig::new());
+    let mut peer = peer(plain());
     drained(peer.ha(), &traffic::socket(0), 1, || {
         let mut seen = Seen::default();
         while let (data, Some(src)) = peer.receive().expect("the peer is open") {
@@ -246,7 +264,7 @@ fn bare_sendmmsg() {
 }
 
 fn send_batch() {
-    let (receivers, mut peer, payload) = (receivers(), peer(PeerConfig::new()), traffic::payload(SIZE));
+    let (receivers, mut peer, payload) = (receivers(), peer(plain()), traffic::payload(SIZE));
     let to: Vec<_> = receivers.iter().map(|receiver| receiver.local_addr().unwrap()).cycle().take(COUNT).collect();
     for _ in 0..TIMES {
         measured(&mut || assert_eq!(peer.send_batch(to.iter().map(|to| (&payload, *to))).sent, COUNT));
@@ -255,7 +273,7 @@ fn send_batch() {
 }
 
 fn send_row() {
-    let (receiver, mut peer) = ([traffic::socket(0)], peer(PeerConfig::new()));
+    let (receiver, mut peer) = ([traffic::socket(0)], peer(plain()));
     let (to, payloads) = (receiver[0].local_addr().unwrap(), traffic::payload(SIZE * COUNT));
     for _ in 0..TIMES {
         measured(&mut || assert_eq!(peer.send_batch(payloads.chunks(SIZE).map(|data| (data, to))).sent, COUNT));
@@ -291,7 +309,7 @@ fn main() -> ExitCode {
     println!("user-space instructions per datagram (callgrind), {} bytes, {SLOTS} slots", SIZE);
     println!("  {:<50} {:>8} {:>8} {:>8} {:>8}", "", "counted", "record", "change", "goal");
     let (mut report, mut has_failed) = (Report::new("instructions"), false);
-    for path in &PATHS {
+    for path in PATHS {
         let counted = match count(path.name) {
             Ok(counted) => counted,
             Err(error) => {
