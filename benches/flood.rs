@@ -11,11 +11,11 @@ use hio_udp_benches::harness::{self, Contestant};
 use hio_udp_benches::machine;
 use hio_udp_benches::report::Report;
 use hio_udp_benches::rivals::{Recvmmsg, StdRecvFrom};
-use hio_udp_benches::traffic::{self, Backend, MMSG};
+use hio_udp_benches::traffic::{self, Backend, IO_URING, MMSG};
 
 mod crates;
 
-const ROUNDS: usize = 9;
+const ROUNDS: usize = 15;
 const RECV_BUF_BYTES: usize = 1 << 20;
 
 const STD: &str = "std send_to / std recv_from, poll";
@@ -137,6 +137,9 @@ fn main() {
         figure("delivered", harness::median(&outcomes, &ours, DELIVERED));
         figure("busy", harness::median(&outcomes, &ours, BUSY));
         figure("loss", harness::median(&outcomes, &ours, LOST));
+        // What another processor has filled is cold in this one's caches.
+        let uring = harness::ratio(&outcomes, &format!("{FILL_WAIT}, {IO_URING}"), &ours, CPU);
+        report.figure(&format!("g3_core_{size}"), uring);
         for outcome in &outcomes {
             let [cpu, delivered] = [CPU, DELIVERED].map(|figure| outcome.figures[figure].median);
             report.point(&format!("flood_{size}"), &outcome.name, cpu, delivered);

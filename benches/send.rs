@@ -26,6 +26,7 @@ const SENDMMSG: &str = "bare sendmmsg, 64 a call";
 const SEND_TO: &str = "std send_to";
 const CONNECTED: &str = "std send, connected";
 const SEND_BATCH: &str = "BatchPeer::send_batch";
+const SEND_BATCH_BY_DEFAULT: &str = "BatchPeer::send_batch, by default";
 const QUINN_SEGMENTED: &str = "quinn-udp, segmented";
 const BARE_SEGMENTED: &str = "bare sendto, segmented";
 const SEND_BATCH_SEGMENTED: &str = "BatchPeer::send_batch, segmented";
@@ -190,6 +191,14 @@ fn send_batch(load: &Load) -> Sender {
     Sender::new(SEND_BATCH, peer.ha(), move || peer.send_batch(to.iter().map(|to| (payload.as_slice(), *to))).sent)
 }
 
+/// With the settings a peer has by default, so that equal datagrams to one destination are segmented.
+fn send_batch_by_default(load: &Load) -> Sender {
+    let (mut peer, payload, to) = (peer(MAX_GRAM_SIZE, true), load.payload.clone(), load.to.clone());
+    Sender::new(SEND_BATCH_BY_DEFAULT, peer.ha(), move || {
+        peer.send_batch(to.iter().map(|to| (payload.as_slice(), *to))).sent
+    })
+}
+
 fn queue_and_flush(load: &Load) -> Sender {
     let (mut peer, payload, to) = (batch_peer(), load.payload.clone(), load.to.clone());
     Sender::new("BatchPeer::queue, flush", peer.ha(), move || {
@@ -230,6 +239,7 @@ fn paired(report: &mut Report, size: usize, receiver_count: usize) {
     ];
     let mut references = vec![SENDMMSG, SEND_TO];
     if receiver_count == 1 {
+        senders.push(send_batch_by_default(&load));
         senders.push(std_connected(&load));
         references.push(CONNECTED);
     }
@@ -237,14 +247,17 @@ fn paired(report: &mut Report, size: usize, receiver_count: usize) {
     let title =
         format!("send, {size} bytes, {receiver_count} destination(s): ns per datagram, loopback delivery included");
     report.table(&title, &outcomes, 0, &references);
-    let mut figure = |key: &str, reference: &str| {
-        report.figure(&format!("g8_{size}_{key}"), harness::ratio(&outcomes, SEND_BATCH, reference, 0));
+    let mut figure = |key: &str, ours: &str, reference: &str| {
+        report.figure(&format!("g8_{size}_{key}"), harness::ratio(&outcomes, ours, reference, 0));
     };
     if receiver_count == MANY {
-        figure("many_vs_sendmmsg", SENDMMSG);
+        figure("many_vs_sendmmsg", SEND_BATCH, SENDMMSG);
     } else {
-        figure("one_vs_std", SEND_TO);
-        figure("one_vs_connected", CONNECTED);
+        for (key, reference) in [("std", SEND_TO), ("connected", CONNECTED)] {
+            figure(&format!("one_vs_{key}"), SEND_BATCH, reference);
+            figure(&format!("one_vs_{key}_barest"), SENDMMSG, reference);
+            figure(&format!("default_vs_{key}"), SEND_BATCH_BY_DEFAULT, reference);
+        }
     }
 }
 
