@@ -208,8 +208,12 @@ impl<'d> Staged<'_, 'd> {
         self.grams = gram + 1;
         let short_dst = addr::short(dst);
         if may_join && short_dst == self.last_dst && self.batch.goes_to(message, short_dst, dst) {
-            self.batch.headers[message - 1].msg_hdr.msg_iovlen += 1;
-            return self.batch.iovlen(message - 1);
+            // SAFETY: there is a message before: without one `last_dst` is no short address, and `goes_to`
+            // would have found no name. So this is below `message`, which is at most `gram`.
+            let hdr = &mut unsafe { self.batch.headers.get_unchecked_mut(message - 1) }.msg_hdr;
+            hdr.msg_iovlen += 1;
+            #[allow(clippy::unnecessary_cast, reason = "an i32 in musl")]
+            return hdr.msg_iovlen as usize;
         }
         // SAFETY: `message` is at most `gram`, because each has a datagram, and `names` as long as `iovecs`.
         let name = unsafe { self.batch.names.get_unchecked_mut(message) };
