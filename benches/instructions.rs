@@ -91,7 +91,7 @@ const PATHS: &[Counted] = &[
         name: "send_row",
         what: "send_batch of equal ones to one destination",
         goal: None,
-        record: Some(83.0),
+        record: Some(75.1),
         run: send_row,
     },
 ];

@@ -19,6 +19,8 @@ const COUNT: usize = 1024;
 const ROUNDS: usize = 61;
 /// Datagrams in one system call.
 const BATCH: usize = 64;
+/// Datagrams in one system call of a peer that sends rows: many messages of up to 64.
+const ROWS_BATCH: usize = 1024;
 /// Receivers in the table of many destinations.
 const MANY: usize = 64;
 
@@ -29,7 +31,7 @@ const SEND_BATCH: &str = "BatchPeer::send_batch";
 const SEND_BATCH_BY_DEFAULT: &str = "BatchPeer::send_batch, by default";
 const QUINN_SEGMENTED: &str = "quinn-udp, segmented";
 const BARE_SEGMENTED: &str = "bare sendto, segmented";
-const SEND_BATCH_SEGMENTED: &str = "BatchPeer::send_batch, segmented";
+const SEND_BATCH_SEGMENTED: &str = "BatchPeer::send_batch, segmented, bc 1024";
 
 /// Reads a receiver empty.
 type Drain = fn(&mut Recvmmsg, &mut Tally);
@@ -146,28 +148,26 @@ fn bare_segmented(load: &Load) -> Sender {
 
 /// Segmentation off: as where nothing can be joined.
 fn batch_peer() -> BatchPeer {
-    peer(MAX_GRAM_SIZE, false)
+    peer(BATCH, MAX_GRAM_SIZE, false)
 }
 
-fn peer(gram_size: usize, segment: bool) -> BatchPeer {
-    let config = traffic::config(0).bc(BATCH).gram_size(gram_size).segment(segment);
+fn peer(bc: usize, gram_size: usize, segment: bool) -> BatchPeer {
+    let config = traffic::config(0).bc(bc).gram_size(gram_size).segment(segment);
     BatchPeer::new(config).expect("a free port on 127.0.0.1")
 }
 
 /// Payloads in one piece of memory, as a caller has them who cuts up something longer.
-fn send_batch_segmented(load: &Load) -> Sender {
-    let (mut peer, size, to) = (peer(MAX_GRAM_SIZE, true), load.payload.len(), load.to[0]);
+fn send_batch_segmented(name: &'static str, bc: usize, load: &Load) -> Sender {
+    let (mut peer, size, to) = (peer(bc, MAX_GRAM_SIZE, true), load.payload.len(), load.to[0]);
     let contents = load.contents(0);
-    Sender::new(SEND_BATCH_SEGMENTED, peer.ha(), move || {
-        peer.send_batch(contents.chunks(size).map(|data| (data, to))).sent
-    })
+    Sender::new(name, peer.ha(), move || peer.send_batch(contents.chunks(size).map(|data| (data, to))).sent)
 }
 
 /// Payloads apart from each other in memory.
 fn send_batch_apart(load: &Load) -> Sender {
-    let (mut peer, size, to) = (peer(MAX_GRAM_SIZE, true), load.payload.len(), load.to[0]);
+    let (mut peer, size, to) = (peer(ROWS_BATCH, MAX_GRAM_SIZE, true), load.payload.len(), load.to[0]);
     let contents = load.contents(64);
-    Sender::new("the same, payloads apart in memory", peer.ha(), move || {
+    Sender::new("the same, payloads apart in memory, bc 1024", peer.ha(), move || {
         peer.send_batch(contents.chunks(size + 64).map(|data| (&data[..size], to))).sent
     })
 }
@@ -175,8 +175,8 @@ fn send_batch_apart(load: &Load) -> Sender {
 /// Slots of the ring as long as the datagrams, so that they too are one piece of memory.
 fn queue_and_flush_segmented(load: &Load) -> Sender {
     let (payload, to) = (load.payload.clone(), load.to.clone());
-    let mut peer = peer(payload.len(), true);
-    Sender::new("BatchPeer::queue, flush, segmented", peer.ha(), move || {
+    let mut peer = peer(BATCH, payload.len(), true);
+    Sender::new("BatchPeer::queue, flush, segmented, bc 64", peer.ha(), move || {
         let mut sent = 0;
         for batch in to.chunks(BATCH) {
             batch.iter().for_each(|to| peer.queue(&payload, *to).expect("the ring was flushed"));
@@ -193,7 +193,7 @@ fn send_batch(load: &Load) -> Sender {
 
 /// With the settings a peer has by default, so that equal datagrams to one destination are segmented.
 fn send_batch_by_default(load: &Load) -> Sender {
-    let (mut peer, payload, to) = (peer(MAX_GRAM_SIZE, true), load.payload.clone(), load.to.clone());
+    let (mut peer, payload, to) = (peer(BATCH, MAX_GRAM_SIZE, true), load.payload.clone(), load.to.clone());
     Sender::new(SEND_BATCH_BY_DEFAULT, peer.ha(), move || {
         peer.send_batch(to.iter().map(|to| (payload.as_slice(), *to))).sent
     })
@@ -269,7 +269,8 @@ fn segmented(report: &mut Report, size: usize, is_coalescing: bool) {
         sendmmsg(SENDMMSG, &load),
         bare_segmented(&load),
         quinn_segmented(&load),
-        send_batch_segmented(&load),
+        send_batch_segmented(SEND_BATCH_SEGMENTED, ROWS_BATCH, &load),
+        send_batch_segmented("the same, bc 64", BATCH, &load),
         send_batch_apart(&load),
         queue_and_flush_segmented(&load),
     ];
