@@ -190,3 +190,22 @@ fn tests_sleep_only_in_loops_with_a_deadline_or_say_why() {
         }
     }
 }
+
+/// What stands between a function's name and its end.
+fn body(path: &str, function: &str) -> String {
+    let text = read(path);
+    let start = text.find(function).unwrap_or_else(|| panic!("{path} has no {function}"));
+    text[start..].split("\n    }\n").next().unwrap().to_owned()
+}
+
+#[test]
+fn three_functions_lead_from_a_call_to_the_system_call() {
+    for (path, function, next) in [
+        ("src/lib.rs", "batch_peer::{", "BatchPeer"),
+        ("src/batch_peer.rs", "pub fn fill(", "self.endpoint.fill("),
+        ("src/receive.rs", "pub(crate) fn fill(", "RecvSlots::recv("),
+        ("src/sys/mmsg.rs", "pub(crate) fn recv(", "libc::recvmmsg("),
+    ] {
+        assert!(body(path, function).contains(next), "{path}: {function} does not lead to {next}");
+    }
+}

@@ -140,46 +140,49 @@ impl RecvSlots {
         };
         let expected = self.used;
         self.prepare();
-        let taken = match &mut self.uring {
-            Some(uring) if expected >= URING_GRAMS_MIN => {
-                let taken = uring.recv(socket, &mut self.memory, &mut self.headers[..allowed], expected);
-                let is_broken = uring.is_broken();
-                if is_broken {
-                    self.uring = None; // for good: what it has not taken is still in the socket
+        let taken = match self.recv_uring(socket, allowed, expected) {
+            Some(taken) => taken,
+            None => {
+                // recvmmsg(2), argument by argument:
+                // - vlen: number of headers; the kernel fills at most so many and says how many.
+                // - MSG_DONTWAIT: never block, whatever the descriptor's mode. A blocking call may leave
+                //   errno 512 on the socket when a signal arrives after the first datagram.
+                // - MSG_TRUNC: msg_len is the true length even when the datagram was cut; `slot` clamps it.
+                // - timeout NULL: the kernel checks its timeout only after each datagram, so {0,0} would
+                //   turn this call into recvmsg and any other value would not bound the wait.
+                // SAFETY: `headers` holds at least `allowed` elements, whose name, iov and control pointers
+                // lead into this value's own memory (wired in `new`, which never moves), with the lengths
+                // `prepare` has just restored; `&mut self` keeps everybody else out until the call returns.
+                let filled = unsafe {
+                    libc::recvmmsg(
+                        socket.as_raw_fd(),
+                        self.headers.as_mut_ptr(),
+                        allowed as c_uint,
+                        (libc::MSG_DONTWAIT | libc::MSG_TRUNC) as _,
+                        ptr::null_mut(),
+                    )
+                };
+                match usize::try_from(filled) {
+                    Ok(slots) => Filled { slots, calls: 1, ended_by: None },
+                    Err(_) => Filled { slots: 0, calls: 1, ended_by: Some(io::Error::last_os_error()) },
                 }
-                if is_broken && taken.slots == 0 { self.recvmmsg(socket, allowed) } else { taken }
             }
-            _ => self.recvmmsg(socket, allowed),
         };
         self.used = taken.slots.min(self.count());
         self.filled = self.used;
         Received { calls: taken.calls, ended_by: taken.ended_by, ..self.tally() }
     }
 
-    fn recvmmsg(&mut self, socket: &UdpSocket, allowed: usize) -> Filled {
-        // recvmmsg(2), argument by argument:
-        // - vlen: number of headers; the kernel fills at most so many and says how many.
-        // - MSG_DONTWAIT: never block, whatever the descriptor's mode. A blocking call may leave
-        //   errno 512 on the socket when a signal arrives after the first datagram.
-        // - MSG_TRUNC: msg_len is the true length even when the datagram was cut; `slot` clamps it.
-        // - timeout NULL: the kernel checks its timeout only after each datagram, so {0,0} would
-        //   turn this call into recvmsg and any other value would not bound the wait.
-        // SAFETY: `headers` holds at least `allowed` elements, whose name, iov and control pointers
-        // lead into this value's own memory (wired in `new`, which never moves), with the lengths
-        // `prepare` has just restored; `&mut self` keeps everybody else out until the call returns.
-        let filled = unsafe {
-            libc::recvmmsg(
-                socket.as_raw_fd(),
-                self.headers.as_mut_ptr(),
-                allowed as c_uint,
-                (libc::MSG_DONTWAIT | libc::MSG_TRUNC) as _,
-                ptr::null_mut(),
-            )
-        };
-        match usize::try_from(filled) {
-            Ok(slots) => Filled { slots, calls: 1, ended_by: None },
-            Err(_) => Filled { slots: 0, calls: 1, ended_by: Some(io::Error::last_os_error()) },
+    /// What io_uring brings, where it is there and that many are expected; `None` leaves it to recvmmsg.
+    #[inline]
+    fn recv_uring(&mut self, socket: &UdpSocket, allowed: usize, expected: usize) -> Option<Filled> {
+        let uring = self.uring.as_mut().filter(|_| expected >= URING_GRAMS_MIN)?;
+        let taken = uring.recv(socket, &mut self.memory, &mut self.headers[..allowed], expected);
+        let is_broken = uring.is_broken();
+        if is_broken {
+            self.uring = None; // for good: what it has not taken is still in the socket
         }
+        (!is_broken || taken.slots > 0).then_some(taken)
     }
 
     /// Restores the two lengths the kernel overwrote in the headers it used last time. `msg_flags` and
