@@ -314,6 +314,7 @@ fn main() -> ExitCode {
             Ok(counted) => counted,
             Err(error) => {
                 eprintln!("not counted: {error}");
+                report.save();
                 return if is_gate { ExitCode::FAILURE } else { ExitCode::SUCCESS };
             }
         };

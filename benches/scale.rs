@@ -12,7 +12,7 @@ use hio_udp_benches::report::Report;
 use hio_udp_benches::rivals::Recvmmsg;
 use hio_udp_benches::traffic::{self, Backend, IO_URING, MMSG, Tally};
 
-const ROUNDS: usize = 15;
+const ROUNDS: usize = 31;
 const SLOTS: usize = 64;
 const SIZE: usize = 64;
 /// Room for 65,536 datagrams of 64 bytes, where that is allowed.
