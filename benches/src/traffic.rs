@@ -111,7 +111,7 @@ pub fn batch_peer(bc: usize, gram_size: usize, recv_buf_bytes: usize) -> BatchPe
 
 /// The settings every hio peer here starts from; [`Backend::peer`] chooses another backend.
 pub fn config(recv_buf_bytes: usize) -> PeerConfig {
-    by_recvmmsg(PeerConfig::new().port(0).exclusive(true).recv_buf_bytes(recv_buf_bytes).reopen(true))
+    PeerConfig::new().port(0).exclusive(true).recv_buf_bytes(recv_buf_bytes).reopen(true).io_uring(false)
 }
 
 /// The name of the backend a peer of [`config`] has.
@@ -147,18 +147,10 @@ impl Backend {
 /// Every backend that takes part: one more entry here puts one more contestant into each bench, and its
 /// figures into the table of goals.
 pub fn backends() -> Vec<Backend> {
-    let all = [Backend { name: MMSG, choose: by_recvmmsg }];
-    #[cfg(feature = "io-uring")]
-    let all = all.into_iter().chain([Backend { name: IO_URING, choose: |config| config.io_uring(true) }]);
+    let mmsg = Backend { name: MMSG, choose: |config| config.io_uring(false) };
+    let uring = Backend { name: IO_URING, choose: |config| config.io_uring(true) };
     // A system that refuses a backend gets another one from the library, which is not what would be measured.
-    all.into_iter().filter(|backend| backend.peer(config(0)).stats().backend == backend.name).collect()
-}
-
-/// Settings of a peer that receives by `recvmmsg`, whatever else there is.
-pub fn by_recvmmsg(config: PeerConfig) -> PeerConfig {
-    #[cfg(feature = "io-uring")]
-    let config = config.io_uring(false);
-    config
+    [mmsg, uring].into_iter().filter(|backend| backend.peer(config(0)).stats().backend == backend.name).collect()
 }
 
 /// `recvmmsg` and `sendmmsg`.

@@ -25,7 +25,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::ptr;
 
-use libc::{c_uint, iovec, mmsghdr, sockaddr_in, sockaddr_in6, sockaddr_storage, socklen_t};
+use libc::{c_int, c_uint, iovec, mmsghdr, sockaddr_in, sockaddr_in6, sockaddr_storage, socklen_t};
 
 use super::memory::{Memory, View};
 use super::uring::Uring;
@@ -56,10 +56,12 @@ pub(crate) struct RecvSlots {
     headers: Vec<mmsghdr>,
     /// The other way to fill the slots, if there is one.
     uring: Option<Uring>,
-    /// Headers `0..used` were written by the kernel in the last call and must be restored.
-    used: usize,
-    /// Slots `0..filled` can be read: `used`, or none after `forget`. At most the number of headers.
+    /// Slots `0..filled` hold the last batch, until it is forgotten. At most the number of headers.
     filled: usize,
+    /// How many datagrams the last call brought: as many are expected of the next.
+    expected: usize,
+    /// Headers `0..written` were overwritten since `prepare` restored them.
+    written: usize,
     /// Whether a slot may hold several datagrams, whose size its control messages tell.
     coalesced: bool,
     /// What the slots of the last `recv` have in common.
@@ -96,10 +98,9 @@ impl RecvSlots {
             // Whatever the reason (an old kernel, seccomp, a sysctl, no descriptor left): recvmmsg does the same.
             uring => uring.and_then(Result::ok),
         };
-        let (coalesced, shape) = (false, Shape::Mixed);
-        let mut slots = Self { memory, _iovecs: iovecs, headers, uring, used: slots, filled: 0, coalesced, shape };
-        slots.prepare();
-        Ok(slots)
+        // Every header counts as written, so that the first `prepare` sets all lengths.
+        let (filled, expected, written, coalesced, shape) = (0, 0, slots, false, Shape::Mixed);
+        Ok(Self { memory, _iovecs: iovecs, headers, uring, filled, expected, written, coalesced, shape })
     }
 
     pub(crate) fn backend(&self) -> &'static str {
@@ -138,94 +139,94 @@ impl RecvSlots {
             Ok(limit) => self.count().min(limit),
             Err(error) => return Received { calls: 1, ended_by: Some(error), ..Received::default() },
         };
-        let expected = self.used;
-        self.prepare();
-        let taken = match self.recv_uring(socket, allowed, expected) {
-            Some(taken) => taken,
-            None => {
-                // recvmmsg(2), argument by argument:
-                // - vlen: number of headers; the kernel fills at most so many and says how many.
-                // - MSG_DONTWAIT: never block, whatever the descriptor's mode. A blocking call may leave
-                //   errno 512 on the socket when a signal arrives after the first datagram.
-                // - MSG_TRUNC: msg_len is the true length even when the datagram was cut; `slot` clamps it.
-                // - timeout NULL: the kernel checks its timeout only after each datagram, so {0,0} would
-                //   turn this call into recvmsg and any other value would not bound the wait.
-                // SAFETY: `headers` holds at least `allowed` elements, whose name, iov and control pointers
-                // lead into this value's own memory (wired in `new`, which never moves), with the lengths
-                // `prepare` has just restored; `&mut self` keeps everybody else out until the call returns.
-                let filled = unsafe {
-                    libc::recvmmsg(
-                        socket.as_raw_fd(),
-                        self.headers.as_mut_ptr(),
-                        allowed as c_uint,
-                        (libc::MSG_DONTWAIT | libc::MSG_TRUNC) as _,
-                        ptr::null_mut(),
-                    )
-                };
-                match usize::try_from(filled) {
-                    Ok(slots) => Filled { slots, calls: 1, ended_by: None },
-                    Err(_) => Filled { slots: 0, calls: 1, ended_by: Some(io::Error::last_os_error()) },
-                }
-            }
-        };
-        self.used = taken.slots.min(self.count());
-        self.filled = self.used;
-        Received { calls: taken.calls, ended_by: taken.ended_by, ..self.tally() }
-    }
-
-    /// What io_uring brings, where it is there and that many are expected; `None` leaves it to recvmmsg.
-    #[inline]
-    fn recv_uring(&mut self, socket: &UdpSocket, allowed: usize, expected: usize) -> Option<Filled> {
-        let uring = self.uring.as_mut().filter(|_| expected >= URING_GRAMS_MIN)?;
-        let taken = uring.recv(socket, &mut self.memory, &mut self.headers[..allowed], expected);
-        let is_broken = uring.is_broken();
-        if is_broken {
-            self.uring = None; // for good: what it has not taken is still in the socket
+        if let Some(received) = self.recv_by_uring(socket, allowed) {
+            return received;
         }
-        (!is_broken || taken.slots > 0).then_some(taken)
+        self.prepare();
+        // recvmmsg(2), argument by argument:
+        // - vlen: number of headers; the kernel fills at most so many and says how many.
+        // - MSG_DONTWAIT: never block, whatever the descriptor's mode. A blocking call may leave
+        //   errno 512 on the socket when a signal arrives after the first datagram.
+        // - MSG_TRUNC: msg_len is the true length even when the datagram was cut; `slot` clamps it.
+        // - timeout NULL: the kernel checks its timeout only after each datagram, so {0,0} would
+        //   turn this call into recvmsg and any other value would not bound the wait.
+        // SAFETY: `headers` holds at least `allowed` elements, whose name, iov and control pointers
+        // lead into this value's own memory (wired in `new`, which never moves), with the lengths
+        // `prepare` has just restored; `&mut self` keeps everybody else out until the call returns.
+        let filled = unsafe {
+            libc::recvmmsg(
+                socket.as_raw_fd(),
+                self.headers.as_mut_ptr(),
+                allowed as c_uint,
+                (libc::MSG_DONTWAIT | libc::MSG_TRUNC) as _,
+                ptr::null_mut(),
+            )
+        };
+        let filled = match usize::try_from(filled) {
+            Ok(slots) => Filled { slots, calls: 1, ended_by: None },
+            Err(_) => Filled { slots: 0, calls: 1, ended_by: Some(io::Error::last_os_error()) },
+        };
+        let sums = Sums::of(&mut self.headers[..filled.slots], |_, _| {});
+        self.tally(&sums, filled)
     }
 
-    /// Restores the two lengths the kernel overwrote in the headers it used last time. `msg_flags` and
-    /// `msg_len` it only writes.
+    /// What io_uring brings, where it is there and many datagrams are expected; `None` leaves it to
+    /// `recvmmsg`.
+    fn recv_by_uring(&mut self, socket: &UdpSocket, allowed: usize) -> Option<Received> {
+        let uring = self.uring.as_mut()?;
+        if self.expected < URING_GRAMS_MIN {
+            return None;
+        }
+        let filled = uring.recv(socket, &mut self.memory, allowed, self.expected);
+        if uring.is_broken() {
+            self.uring = None; // for good: what it has not taken is still in the socket
+            if filled.slots == 0 {
+                return None;
+            }
+        }
+        let memory = self.memory.view();
+        let sums = Sums::of(&mut self.headers[..filled.slots], |header, i| {
+            // SAFETY: there is a slot for each header.
+            let out = unsafe { memory.prefix(i) }.out;
+            // What `recvmmsg` would have written.
+            header.msg_len = out.payload_len;
+            header.msg_hdr.msg_namelen = out.name_len;
+            header.msg_hdr.msg_controllen = out.control_len as _;
+            header.msg_hdr.msg_flags = out.flags;
+        });
+        Some(self.tally(&sums, filled))
+    }
+
+    /// Restores the two lengths that were overwritten in the headers used since the last time. `msg_flags`
+    /// and `msg_len` the kernel only writes.
     fn prepare(&mut self) {
-        for header in &mut self.headers[..self.used] {
+        for header in &mut self.headers[..self.written] {
             header.msg_hdr.msg_namelen = size_of::<sockaddr_storage>() as socklen_t;
             header.msg_hdr.msg_controllen = cmsg::CONTROL_BYTES as _;
         }
-        self.used = 0;
+        self.written = 0;
     }
 
     /// Counts what the call brought, and finds out what its slots have in common.
     #[inline]
-    fn tally(&mut self) -> Received {
-        let (mut bytes, mut flags, mut name_bytes) = (0, 0, 0);
-        for header in &self.headers[..self.used] {
-            bytes += header.msg_len as usize;
-            flags |= header.msg_hdr.msg_flags;
-            name_bytes += header.msg_hdr.msg_namelen;
-        }
-        // A UDP socket gives a whole sockaddr_in or a whole sockaddr_in6 (udp_recvmsg in net/ipv4/udp.c,
-        // udpv6_recvmsg in net/ipv6/udp.c), never less and never more. So only where all names are of one
-        // family is the sum the least or the most it can be.
-        let is_whole = flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) == 0;
-        let family = match name_bytes as usize {
-            sum if is_whole && sum == self.used * V4_BYTES => Some(Family::V4),
-            sum if is_whole && sum == self.used * V6_BYTES => Some(Family::V6),
-            _ => None,
-        };
+    fn tally(&mut self, sums: &Sums, filled: Filled) -> Received {
+        (self.filled, self.expected) = (filled.slots, filled.slots);
+        self.written = self.written.max(filled.slots);
+        let family = sums.family(filled.slots);
         self.shape = match family {
             Some(family) if self.coalesced => Shape::Runs(family),
             Some(family) => Shape::Plain(family),
             None => Shape::Mixed,
         };
         let mut received = match family {
-            Some(_) => Received { deliverable: self.used, bytes, ..Received::default() },
+            Some(_) => Received { deliverable: self.filled, bytes: sums.bytes, ..Received::default() },
             None => self.tally_each(),
         };
-        received.slots = self.used;
+        let Filled { slots, calls, ended_by } = filled;
+        (received.slots, received.calls, received.ended_by) = (slots, calls, ended_by);
         // The counter only grows and every datagram carries it, so the newest says it all.
-        if self.used > 0 {
-            received.kernel_drops = cmsg::kernel_drops(self.batch().control(self.used - 1));
+        if self.filled > 0 {
+            received.kernel_drops = cmsg::kernel_drops(self.batch().control(self.filled - 1));
         }
         received
     }
@@ -246,6 +247,41 @@ impl RecvSlots {
             received.deliverable += 1;
         }
         received
+    }
+}
+
+/// What the headers of a batch come to, all together.
+struct Sums {
+    bytes: usize,
+    name_bytes: usize,
+    flags: c_int,
+}
+
+impl Sums {
+    /// Looks at each of `headers` once, after `fill_in`.
+    #[inline(always)]
+    fn of(headers: &mut [mmsghdr], fill_in: impl Fn(&mut mmsghdr, usize)) -> Self {
+        let (mut bytes, mut name_bytes, mut flags) = (0, 0, 0);
+        for (i, header) in headers.iter_mut().enumerate() {
+            fill_in(header, i);
+            bytes += header.msg_len as usize;
+            name_bytes += header.msg_hdr.msg_namelen;
+            flags |= header.msg_hdr.msg_flags;
+        }
+        Self { bytes, name_bytes: name_bytes as usize, flags }
+    }
+
+    /// The family all senders of `count` datagrams have, if every datagram is whole.
+    fn family(&self, count: usize) -> Option<Family> {
+        // A UDP socket gives a whole sockaddr_in or a whole sockaddr_in6 (udp_recvmsg in net/ipv4/udp.c,
+        // udpv6_recvmsg in net/ipv6/udp.c), never less and never more. So only where all names are of one
+        // family is the sum the least or the most it can be.
+        let is_whole = self.flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) == 0;
+        match self.name_bytes {
+            sum if is_whole && sum == count * V4_BYTES => Some(Family::V4),
+            sum if is_whole && sum == count * V6_BYTES => Some(Family::V6),
+            _ => None,
+        }
     }
 }
 
@@ -457,7 +493,7 @@ mod tests {
             fault::inject(Call::Enter, 0, 1, Fault::Errno(libc::EIO));
             for count in [20, 15, 1, 0, 16] {
                 assert_eq!(received(&mut slots, &queued(count)).len(), usize::from(count));
-                slots.used = slots.used.min(15);
+                slots.expected = slots.expected.min(15);
             }
             assert!(fault::limit(Call::Enter).is_err(), "io_uring was not asked");
         }

@@ -97,10 +97,10 @@ pub(crate) enum Call {
     /// `setsockopt(SO_RCVBUFFORCE)` and `setsockopt(SO_SNDBUFFORCE)`.
     ForceBuffer,
     /// `io_uring_setup`.
-    #[cfg_attr(not(feature = "io-uring"), allow(dead_code))]
+    #[cfg_attr(any(force_single, not(feature = "io-uring")), allow(dead_code))]
     Ring,
     /// `io_uring_enter`, which then takes nothing.
-    #[cfg_attr(not(feature = "io-uring"), allow(dead_code))]
+    #[cfg_attr(any(force_single, not(feature = "io-uring")), allow(dead_code))]
     Enter,
 }
 

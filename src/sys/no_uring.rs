@@ -3,8 +3,6 @@
 use std::io;
 use std::net::UdpSocket;
 
-use libc::mmsghdr;
-
 use super::Filled;
 use super::memory::Memory;
 
@@ -15,7 +13,7 @@ impl Uring {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    pub(super) fn recv(&mut self, _: &UdpSocket, _: &mut Memory, _: &mut [mmsghdr], _: usize) -> Filled {
+    pub(super) fn recv(&mut self, _: &UdpSocket, _: &mut Memory, _: usize, _: usize) -> Filled {
         match *self {}
     }
 

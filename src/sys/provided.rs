@@ -21,6 +21,16 @@ pub(super) struct BufferRing {
     pub(super) is_disabled: bool,
     /// How many entries the kernel has taken so far, modulo 2^16.
     taken: u16,
+    /// What stands in the entries.
+    placed: Placed,
+}
+
+/// Buffers `first`, `first + 1` … of somebody's, `count` of them, stand in the entries from `at` on.
+#[derive(Clone, Copy, Default, Eq, PartialEq)]
+struct Placed {
+    first: usize,
+    at: u16,
+    count: usize,
 }
 
 impl BufferRing {
@@ -31,7 +41,7 @@ impl BufferRing {
         // SAFETY: `entries` has room for `count` of them and starts on a page. It outlives the io_uring,
         // which drops first, both in the value below and if this call fails.
         let registered = unsafe { io_uring.submitter().register_buf_ring_with_flags(address, entries.count, GROUP, 0) };
-        let buffers = Self { io_uring, entries, is_disabled, taken: 0 };
+        let buffers = Self { io_uring, entries, is_disabled, taken: 0, placed: Placed::default() };
         registered.map(|()| buffers)
     }
 
@@ -40,35 +50,43 @@ impl BufferRing {
         self.taken = self.taken.wrapping_add(count);
     }
 
-    /// Lends the kernel one buffer of `len` bytes at each of `addresses`, as numbers 0, 1, 2 …, instead of
-    /// what it had not taken before.
+    /// Lends the kernel `count` buffers of `len` bytes, as numbers 0, 1, 2 …, instead of what it had not
+    /// taken before: the buffers from `first` on, of which `address` tells where they start.
     ///
     /// # Panics
     ///
     /// If there are more than `new` was told.
-    pub(super) fn provide(&mut self, addresses: impl ExactSizeIterator<Item = *mut u8>, len: usize) {
-        let Entries { first, count, .. } = self.entries;
-        assert!(addresses.len() <= usize::from(count));
-        let mut end = self.taken;
-        for (number, address) in addresses.enumerate() {
-            // SAFETY: the index is below `count`, for which the memory was allocated.
-            let entry = unsafe { first.add(usize::from(end & (count - 1))) };
-            // SAFETY: allocated as zeroes, which are a valid entry; the kernel reads entries only inside a
-            // system call, and `&mut self` keeps everybody else away.
-            let entry = unsafe { &mut *entry.as_ptr() };
-            entry.set_addr(address as u64);
-            entry.set_len(len as u32);
-            entry.set_bid(number as u16);
-            end = end.wrapping_add(1);
+    pub(super) fn provide(&mut self, first: usize, count: usize, len: usize, address: impl FnMut(usize) -> *mut u8) {
+        let placed = Placed { first, at: self.taken & (self.entries.count - 1), count };
+        // Nearly always so in a deep queue, where each call takes all there are.
+        if self.placed != placed {
+            self.place(placed, len, address);
         }
         // SAFETY: `first` is the first entry of the ring, as `tail` asks for.
-        let tail = unsafe { BufRingEntry::tail(first.as_ptr()) };
+        let tail = unsafe { BufRingEntry::tail(self.entries.first.as_ptr()) };
         // SAFETY: the tail is a u16 inside the first entry, aligned, and lives as long as `self`; the
-        // kernel only reads it. No reference to the entry exists any more.
+        // kernel only reads it. There is no reference to the entry.
         let tail = unsafe { AtomicU16::from_ptr(tail.cast_mut()) };
         // Release, paired with smp_load_acquire in the kernel's io_ring_buffer_select: who sees the tail
         // sees the entries. The tail may go back: nothing is under way that could have read the old one.
-        tail.store(end, Ordering::Release);
+        tail.store(self.taken.wrapping_add(count as u16), Ordering::Release);
+    }
+
+    fn place(&mut self, placed: Placed, len: usize, mut address: impl FnMut(usize) -> *mut u8) {
+        let Entries { first, count, .. } = self.entries;
+        assert!(placed.count <= usize::from(count));
+        for number in 0..placed.count {
+            let at = (usize::from(placed.at) + number) & usize::from(count - 1);
+            // SAFETY: the index is below `count`, for which the memory was allocated.
+            let entry = unsafe { first.add(at) };
+            // SAFETY: allocated as zeroes, which are a valid entry; the kernel reads entries only inside a
+            // system call, and `&mut self` keeps everybody else away.
+            let entry = unsafe { &mut *entry.as_ptr() };
+            entry.set_addr(address(placed.first + number) as u64);
+            entry.set_len(len as u32);
+            entry.set_bid(number as u16);
+        }
+        self.placed = placed;
     }
 }
 

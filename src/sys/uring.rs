@@ -21,7 +21,7 @@ use std::sync::OnceLock;
 
 use io_uring::types::Fd;
 use io_uring::{IoUring, cqueue, opcode};
-use libc::{mmsghdr, msghdr, socklen_t};
+use libc::{msghdr, socklen_t};
 
 use super::memory::{Memory, NAME_BYTES, Prefix};
 use super::provided::{BufferRing, GROUP};
@@ -70,31 +70,25 @@ impl Uring {
         Ok(Self { buffers: buffer_ring(slots, true)?, slots, is_bound: true, header, is_broken: false })
     }
 
-    /// Fills slots from 0 on, one for each of `headers`, into which it writes what `recvmmsg` would.
+    /// Fills slots from 0 on, at most `allowed`; the kernel's word on each stands in its `Prefix::out`.
     ///
     /// `expected` is about how many datagrams there may be. If the result took nothing and
     /// [`is_broken`](Self::is_broken), the socket was not asked.
-    pub(super) fn recv(
-        &mut self,
-        socket: &UdpSocket,
-        memory: &mut Memory,
-        headers: &mut [mmsghdr],
-        expected: usize,
-    ) -> Filled {
+    pub(super) fn recv(&mut self, socket: &UdpSocket, memory: &mut Memory, allowed: usize, expected: usize) -> Filled {
         // A shot too many costs a look at an empty socket, one too few another system call.
         let mut shots = expected / SHOT_GRAMS + 1;
-        let mut taken = Filled::default();
-        while taken.slots < headers.len() && !self.is_broken {
-            let round = self.round(socket, memory, &mut headers[taken.slots..], taken.slots, shots);
-            taken.calls += 1;
-            taken.slots += round.grams;
-            taken.ended_by = round.error;
+        let mut filled = Filled::default();
+        while filled.slots < allowed && !self.is_broken {
+            let round = self.round(socket, memory, filled.slots, allowed - filled.slots, shots);
+            filled.calls += 1;
+            filled.slots += round.grams;
+            filled.ended_by = round.error;
             if round.is_last {
                 break;
             }
             shots = SHOTS_MAX;
         }
-        taken
+        filled
     }
 
     /// Whether the kernel has refused a call: there will be no other.
@@ -102,19 +96,12 @@ impl Uring {
         self.is_broken
     }
 
-    /// One system call: at most `shots` shots, into the slots from `first` on.
-    fn round(
-        &mut self,
-        socket: &UdpSocket,
-        memory: &mut Memory,
-        headers: &mut [mmsghdr],
-        first: usize,
-        shots: usize,
-    ) -> Round {
-        let shots = shots.min(headers.len().div_ceil(SHOT_GRAMS)).min(SHOTS_MAX);
-        let room = headers.len().min(shots * SHOT_GRAMS);
+    /// One system call: at most `shots` shots, into at most `room` slots from `first` on.
+    fn round(&mut self, socket: &UdpSocket, memory: &mut Memory, first: usize, room: usize, shots: usize) -> Round {
+        let shots = shots.min(room.div_ceil(SHOT_GRAMS)).min(SHOTS_MAX);
         let buffer_bytes = size_of::<Prefix>() + memory.slot_bytes();
-        self.buffers.provide((first..first + room).map(|i| memory.start_mut(i).cast()), buffer_bytes);
+        let room = room.min(shots * SHOT_GRAMS);
+        self.buffers.provide(first, room, buffer_bytes, |slot| memory.start_mut(slot).cast());
         let shot = opcode::RecvMsgMulti::new(Fd(socket.as_raw_fd()), &raw const *self.header, GROUP)
             .flags((libc::MSG_DONTWAIT | libc::MSG_TRUNC) as u32)
             .build();
@@ -133,7 +120,7 @@ impl Uring {
                 return Round::AGAIN;
             }
         }
-        self.reap(memory, headers, first)
+        self.reap(memory, first)
     }
 
     fn submit(&mut self, shots: usize) -> io::Result<()> {
@@ -161,21 +148,23 @@ impl Uring {
     /// Takes in what the kernel posted; `first` is the slot of buffer 0.
     ///
     /// An error that ended one shot does not hold up the next: what that one brought comes before the error.
-    fn reap(&mut self, memory: &mut Memory, headers: &mut [mmsghdr], first: usize) -> Round {
-        let (mut of_shot, mut buffers_taken) = (0, 0);
+    fn reap(&mut self, memory: &mut Memory, first: usize) -> Round {
         let mut round = Round { grams: 0, is_last: true, error: None };
+        let (mut shot_start, mut buffers_taken) = (0, 0);
         for completion in self.buffers.io_uring.completion() {
             let (result, flags) = (completion.result(), completion.flags());
+            if flags == took_buffer(round.grams) && result >= 0 {
+                round.grams += 1; // and the shot goes on
+                continue;
+            }
             if let Some(buffer) = cqueue::buffer_select(flags) {
-                buffers_taken += 1;
+                buffers_taken += u16::from(result < 0);
                 if result >= 0 {
-                    let slot = first + round.grams;
                     if usize::from(buffer) != round.grams {
-                        memory.copy_slot(first + usize::from(buffer), slot); // a failure took a buffer along
+                        // A failure took a buffer along.
+                        memory.copy_slot(first + usize::from(buffer), first + round.grams);
                     }
-                    fill_in(&mut headers[round.grams], memory, slot);
                     round.grams += 1;
-                    of_shot += 1;
                 }
             }
             if cqueue::more(flags) {
@@ -183,7 +172,7 @@ impl Uring {
             }
             // The shot ended. How the last one did decides whether there may be more.
             match -result {
-                libc::EAGAIN => round.is_last = of_shot < SHOT_GRAMS,
+                libc::EAGAIN => round.is_last = round.grams - shot_start < SHOT_GRAMS,
                 errno if errno > 0 && errno != libc::ENOBUFS => {
                     let error = round.error.take().unwrap_or_else(|| io::Error::from_raw_os_error(errno));
                     round.error = Some(error);
@@ -191,12 +180,19 @@ impl Uring {
                 // All buffers are used up, or an empty datagram ended the shot.
                 _ => round.is_last = false,
             }
-            of_shot = 0;
+            shot_start = round.grams;
         }
-        self.buffers.on_taken(buffers_taken);
+        self.buffers.on_taken(buffers_taken + round.grams as u16);
         round.is_last |= round.error.is_some() || round.grams == 0;
         round
     }
+}
+
+/// What the kernel says of a datagram in buffer `number`, with more to come: IORING_CQE_F_BUFFER,
+/// IORING_CQE_F_MORE, and the number above them (linux/io_uring.h).
+#[inline(always)]
+fn took_buffer(number: usize) -> u32 {
+    (number as u32) << 16 | 0b11
 }
 
 /// How one system call ended.
@@ -209,17 +205,6 @@ struct Round {
 
 impl Round {
     const AGAIN: Self = Self { grams: 0, is_last: false, error: None };
-}
-
-/// Writes into `header` what `recvmmsg` would have written.
-#[inline(always)]
-fn fill_in(header: &mut mmsghdr, memory: &Memory, slot: usize) {
-    // SAFETY: the kernel has just filled this slot, so there is one.
-    let out = unsafe { memory.view().prefix(slot) }.out;
-    header.msg_len = out.payload_len;
-    header.msg_hdr.msg_namelen = out.name_len;
-    header.msg_hdr.msg_controllen = out.control_len as _;
-    header.msg_hdr.msg_flags = out.flags;
 }
 
 /// An io_uring with room for what one call can bring to `slots` slots.
@@ -251,18 +236,17 @@ fn try_out() -> io::Result<bool> {
     let (from, to) = UnixDatagram::pair()?;
     let to = UdpSocket::from(OwnedFd::from(to));
     let (mut uring, mut memory) = (Uring::try_new(2)?, Memory::new(2, 8)?);
-    // SAFETY: mmsghdr is made of integers and raw pointers; zeroes and nulls are valid.
-    let mut headers: [mmsghdr; 2] = unsafe { std::mem::zeroed() };
     for payload in [&b"whole"[..], b"", b"longer than a slot"] {
         from.send(payload)?;
     }
     let mut lens = Vec::new();
     for expected in [2, 1, 0] {
-        let taken = uring.recv(&to, &mut memory, &mut headers, 2);
-        if taken.slots != expected || taken.ended_by.is_some() || uring.is_broken {
+        let filled = uring.recv(&to, &mut memory, 2, 2);
+        if filled.slots != expected || filled.ended_by.is_some() || uring.is_broken {
             return Ok(false);
         }
-        lens.extend(headers[..expected].iter().map(|header| header.msg_len));
+        // SAFETY: there are two slots.
+        lens.extend((0..expected).map(|i| unsafe { memory.view().prefix(i) }.out.payload_len));
     }
     Ok(lens == [5, 0, 18])
 }
