@@ -42,7 +42,6 @@ struct Counted {
 const PATHS: &[Counted] = &[
     Counted { name: "bare", what: "bare recvmmsg loop, addresses read", goal: None, record: None, run: bare_recvmmsg },
     Counted { name: "fill", what: "fill, a for loop", goal: Some(28.0), record: Some(25.3), run: fill },
-    #[cfg(feature = "io-uring")]
     Counted {
         name: "fill_io_uring",
         what: "fill, a for loop, io_uring",
@@ -150,7 +149,7 @@ impl Seen {
 
 /// Settings of a peer that receives by `recvmmsg`.
 fn plain() -> PeerConfig {
-    traffic::by_recvmmsg(PeerConfig::new())
+    PeerConfig::new().io_uring(false)
 }
 
 fn peer(config: PeerConfig) -> BatchPeer {
@@ -199,7 +198,6 @@ fn fill() {
     filled(plain(), 1, for_loop);
 }
 
-#[cfg(feature = "io-uring")]
 fn fill_io_uring() {
     filled(plain().io_uring(true), 1, for_loop);
 }
