@@ -33,9 +33,10 @@
 //! - **Sockets own no memory, memory owns no socket.** They meet in one call and part again.
 //! - **Nothing is lost silently.** Every datagram that reached the socket is counted in [`Stats`] as
 //!   received, undecodable, or dropped by the kernel (Linux).
-//! - **No allocation after open** where datagrams move, on both backends; a test counts them.
-//! - **Two backends, same results**: `recvmmsg`/`sendmmsg` on Linux, one datagram per call elsewhere.
-//!   `RUSTFLAGS='--cfg force_single'` picks the second on Linux too.
+//! - **No allocation after open** where datagrams move, on every backend; a test counts them.
+//! - **Three backends, same results**: `recvmmsg`/`sendmmsg` on Linux, with io_uring for deep queues where
+//!   the system allows it, and one datagram per call elsewhere. `RUSTFLAGS='--cfg force_single'` picks
+//!   the last on Linux too.
 //!
 //! # Which to use
 //!
@@ -49,7 +50,10 @@
 //!
 //! # Features
 //!
-//! `cli` (default) builds the program `hio-udp`; a library user sets `default-features = false`.
+//! - `io-uring` (default) lets a [`BatchPeer`] empty deep queues through io_uring, with the same results.
+//!   Where the system refuses it, it goes by `recvmmsg`, and only [`Stats::backend`] tells.
+//! - `cli` (default) builds the program `hio-udp`; a library user sets `default-features = false`.
+//!
 //! Messages go through the `log` crate, never one per datagram.
 
 /// The README's example is compiled and run.

@@ -60,7 +60,7 @@ impl fmt::Debug for ErrnoCounts {
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// `"mmsg"` or `"single"`.
+    /// How datagrams are received: `"mmsg"`, `"single"`, or `"io_uring"`, which takes turns with `"mmsg"`.
     pub backend: &'static str,
     /// System calls that asked for datagrams.
     pub recv_calls: u64,

@@ -34,8 +34,7 @@ use super::{Call, Family, Filled, Received, Shape, Slot, WholeSlot, addr, cmsg, 
 pub(crate) const BACKEND: &str = "mmsg";
 pub(crate) const COALESCES: bool = true;
 
-/// Fewer datagrams than this cost more through io_uring than through `recvmmsg`, because each call does:
-/// as many as came last time are expected to come again.
+/// Fewer datagrams than this cost more through io_uring than through `recvmmsg`, because each call does.
 const URING_GRAMS_MIN: usize = if cfg!(force_uring) { 0 } else { 16 };
 
 /// Length of an IPv4 address as the kernel gives it.
@@ -58,8 +57,8 @@ pub(crate) struct RecvSlots {
     uring: Option<Uring>,
     /// Slots `0..filled` hold the last batch, until it is forgotten. At most the number of headers.
     filled: usize,
-    /// How many datagrams the last call brought: as many are expected of the next.
-    expected: usize,
+    /// How many datagrams each of the last two calls brought: as many are expected of the next.
+    brought: [usize; 2],
     /// Headers `0..written` were overwritten since `prepare` restored them.
     written: usize,
     /// Whether a slot may hold several datagrams, whose size its control messages tell.
@@ -99,8 +98,8 @@ impl RecvSlots {
             uring => uring.and_then(Result::ok),
         };
         // Every header counts as written, so that the first `prepare` sets all lengths.
-        let (filled, expected, written, coalesced, shape) = (0, 0, slots, false, Shape::Mixed);
-        Ok(Self { memory, _iovecs: iovecs, headers, uring, filled, expected, written, coalesced, shape })
+        let (filled, brought, written, coalesced, shape) = (0, [0; 2], slots, false, Shape::Mixed);
+        Ok(Self { memory, _iovecs: iovecs, headers, uring, filled, brought, written, coalesced, shape })
     }
 
     pub(crate) fn backend(&self) -> &'static str {
@@ -174,10 +173,12 @@ impl RecvSlots {
     /// `recvmmsg`.
     fn recv_by_uring(&mut self, socket: &UdpSocket, allowed: usize) -> Option<Received> {
         let uring = self.uring.as_mut()?;
-        if self.expected < URING_GRAMS_MIN {
+        // One deep batch may have been all there was.
+        let [before, last] = self.brought;
+        if before.min(last) < URING_GRAMS_MIN {
             return None;
         }
-        let filled = uring.recv(socket, &mut self.memory, allowed, self.expected);
+        let filled = uring.recv(socket, &mut self.memory, allowed, last);
         if uring.is_broken() {
             self.uring = None; // for good: what it has not taken is still in the socket
             if filled.slots == 0 {
@@ -210,7 +211,8 @@ impl RecvSlots {
     /// Counts what the call brought, and finds out what its slots have in common.
     #[inline]
     fn tally(&mut self, sums: &Sums, filled: Filled) -> Received {
-        (self.filled, self.expected) = (filled.slots, filled.slots);
+        self.filled = filled.slots;
+        self.brought = [self.brought[1], filled.slots];
         self.written = self.written.max(filled.slots);
         let family = sums.family(filled.slots);
         self.shape = match family {
@@ -424,7 +426,9 @@ mod tests {
         /// Slots that io_uring fills next.
         fn expecting_many() -> RecvSlots {
             let mut slots = RecvSlots::new(90, 100, true).unwrap();
-            assert_eq!(received(&mut slots, &queued(20)).len(), 20);
+            for _ in 0..2 {
+                assert_eq!(received(&mut slots, &queued(20)).len(), 20);
+            }
             slots
         }
 
@@ -491,9 +495,8 @@ mod tests {
             }
             let mut slots = RecvSlots::new(90, 100, true).unwrap();
             fault::inject(Call::Enter, 0, 1, Fault::Errno(libc::EIO));
-            for count in [20, 15, 1, 0, 16] {
+            for count in [90, 0, 20, 15, 1, 90, 15, 16] {
                 assert_eq!(received(&mut slots, &queued(count)).len(), usize::from(count));
-                slots.expected = slots.expected.min(15);
             }
             assert!(fault::limit(Call::Enter).is_err(), "io_uring was not asked");
         }
