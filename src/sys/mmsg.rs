@@ -209,7 +209,7 @@ impl RecvSlots {
     }
 
     /// Counts what the call brought, and finds out what its slots have in common.
-    #[inline]
+    #[inline(always)]
     fn tally(&mut self, sums: &Sums, filled: Filled) -> Received {
         self.filled = filled.slots;
         self.brought = [self.brought[1], filled.slots];
