@@ -102,6 +102,7 @@ fn rivals(report: &mut Report, size: usize) {
     report.figure(&format!("g1_{size}_ns"), harness::median(&outcomes, &mmsg, 0));
     report.figure(&format!("null_{size}"), harness::ratio(&outcomes, "the same again (null ratio)", RECVMMSG, 0));
     report.figure(&format!("g2_{size}"), harness::ratio(&outcomes, &mmsg, QUINN, 0));
+    report.figure(&format!("g2_{size}_{IO_URING}"), harness::ratio(&outcomes, &uring, QUINN, 0));
     let [fill, fill_bare] = [uring.clone(), format!("{uring}, no addresses")];
     for (key, ours, barest) in [("g3", fill, MULTISHOT), ("g3_no_addresses", fill_bare, MULTISHOT_BARE)] {
         report.figure(&format!("{key}_{size}"), harness::ratio(&outcomes, &ours, RECVMMSG, 0));

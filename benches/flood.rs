@@ -129,17 +129,19 @@ fn main() {
         let payload = traffic::payload(size);
         let outcomes = harness::rounds(ROUNDS, &mut contestants(&payload));
         flooded::tables(&mut report, &format!("flood, {size} bytes"), &outcomes, &[BARE, STD]);
-        let ours = format!("{FILL_WAIT}, {MMSG}");
-        let mut figure = |key: &str, value: Option<f64>| report.figure(&format!("g5_{size}_{key}"), value);
-        figure("delivered_vs_mmsg", harness::ratio(&outcomes, &ours, BARE, DELIVERED));
-        figure("cpu_vs_mmsg", harness::ratio(&outcomes, &ours, BARE, CPU));
-        figure("delivered_vs_std", harness::ratio(&outcomes, &ours, STD, DELIVERED));
-        figure("delivered", harness::median(&outcomes, &ours, DELIVERED));
-        figure("busy", harness::median(&outcomes, &ours, BUSY));
-        figure("loss", harness::median(&outcomes, &ours, LOST));
+        for backend in [MMSG, IO_URING] {
+            let ours = format!("{FILL_WAIT}, {backend}");
+            let mut figure =
+                |key: &str, value: Option<f64>| report.figure(&format!("g5_{size}_{backend}_{key}"), value);
+            figure("delivered_vs_mmsg", harness::ratio(&outcomes, &ours, BARE, DELIVERED));
+            figure("cpu_vs_mmsg", harness::ratio(&outcomes, &ours, BARE, CPU));
+            figure("delivered_vs_std", harness::ratio(&outcomes, &ours, STD, DELIVERED));
+            figure("busy", harness::median(&outcomes, &ours, BUSY));
+            figure("loss", harness::median(&outcomes, &ours, LOST));
+        }
         // What another processor has filled is cold in this one's caches.
-        let uring = harness::ratio(&outcomes, &format!("{FILL_WAIT}, {IO_URING}"), &ours, CPU);
-        report.figure(&format!("g3_core_{size}"), uring);
+        let [mmsg, uring] = [MMSG, IO_URING].map(|backend| format!("{FILL_WAIT}, {backend}"));
+        report.figure(&format!("g3_core_{size}"), harness::ratio(&outcomes, &uring, &mmsg, CPU));
         for outcome in &outcomes {
             let [cpu, delivered] = [CPU, DELIVERED].map(|figure| outcome.figures[figure].median);
             report.point(&format!("flood_{size}"), &outcome.name, cpu, delivered);

@@ -12,7 +12,7 @@ use hio_udp_benches::harness::{self, Contestant};
 use hio_udp_benches::machine;
 use hio_udp_benches::report::Report;
 use hio_udp_benches::rivals::{Epoll, Recvmmsg, poll_readable};
-use hio_udp_benches::traffic::{self, Backend, MMSG, Tally};
+use hio_udp_benches::traffic::{self, Backend, IO_URING, MMSG, Tally};
 
 mod crates;
 
@@ -201,13 +201,15 @@ fn main() {
             let references: &[&str] = if figure <= CPU { &[POLL, EPOLL] } else { &[] };
             report.table(&format!("latency at {rate} a second: {title}"), &outcomes, figure, references);
         }
-        let ours = format!("{FILL_WAIT}, {MMSG}");
-        let mut figure = |key: &str, value: Option<f64>| report.figure(&format!("g6_{rate}_{key}"), value);
-        figure("p50_vs_poll", harness::ratio(&outcomes, &ours, POLL, P50));
-        figure("p99_vs_poll", harness::ratio(&outcomes, &ours, POLL, P99));
-        figure("cpu_vs_epoll", harness::ratio(&outcomes, &ours, EPOLL, CPU));
-        figure("p50_us", harness::median(&outcomes, &ours, P50));
-        figure("p99_us", harness::median(&outcomes, &ours, P99));
+        for backend in [MMSG, IO_URING] {
+            let ours = format!("{FILL_WAIT}, {backend}");
+            let mut figure =
+                |key: &str, value: Option<f64>| report.figure(&format!("g6_{rate}_{backend}_{key}"), value);
+            figure("p50_vs_poll", harness::ratio(&outcomes, &ours, POLL, P50));
+            figure("p99_vs_poll", harness::ratio(&outcomes, &ours, POLL, P99));
+            figure("cpu_vs_epoll", harness::ratio(&outcomes, &ours, EPOLL, CPU));
+            figure("p99_us", harness::median(&outcomes, &ours, P99));
+        }
     }
     report.save();
 }

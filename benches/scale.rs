@@ -4,7 +4,7 @@
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use hio_udp::{BatchPeer, MAX_GRAM_SIZE, Transport};
+use hio_udp::{BatchPeer, MAX_GRAM_SIZE, RecvRing, Transport};
 use hio_udp_benches::drained::{self, Receiver};
 use hio_udp_benches::harness::{self, Contestant};
 use hio_udp_benches::machine;
@@ -148,6 +148,20 @@ fn with_sockets(sockets: usize, depth: usize) -> Vec<harness::Outcome<1>> {
         let mut peers: Vec<_> = (0..sockets).map(made).collect();
         contestants.push(Contestant::new(backend.way(FILL), move || over_all(&mut peers, depth, drain)));
     }
+    let mut ring = RecvRing::new(SLOTS, MAX_GRAM_SIZE).expect("some slots of some bytes");
+    let name = format!("fill_into, one ring for all, {}", ring.backend());
+    let made = |_| {
+        let peer = BatchPeer::new(traffic::config(traffic::RECV_BUF_BYTES).bc(1)).expect("a free port");
+        (peer.ha(), peer)
+    };
+    let mut peers: Vec<_> = (0..sockets).map(made).collect();
+    contestants.push(Contestant::new(name, move || {
+        over_all(&mut peers, depth, |peer, tally| {
+            while peer.fill_into(&mut ring).expect("the peer is open") > 0 {
+                ring.grams().for_each(|gram| tally.add(gram.data, traffic::address(gram.src), gram.truncated));
+            }
+        })
+    }));
     harness::rounds(ROUNDS, &mut contestants)
 }
 
