@@ -63,6 +63,10 @@ impl RecvRing {
     ///
     /// A datagram longer than `gram_size` is cut and flagged [`truncated`](Gram::truncated).
     ///
+    /// Where the feature `io-uring` and the system allow it, a ring holds an io_uring: one descriptor, and
+    /// what the kernel keeps for it. It belongs to the thread that first fills the ring in earnest; other
+    /// threads may fill it too.
+    ///
     /// # Errors
     ///
     /// [`InvalidInput`](ErrorKind::InvalidInput) if `bc` is 0, `gram_size` is not 1 to 65,535, or both
