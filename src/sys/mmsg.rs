@@ -488,6 +488,50 @@ mod tests {
             }
         }
 
+        /// Whether `body` ran to its end in a forked process.
+        fn works_forked(body: impl FnOnce()) -> bool {
+            // SAFETY: the child runs `body`, which needs no other thread, and leaves without unwinding any further.
+            match unsafe { libc::fork() } {
+                0 => {
+                    // SAFETY: both only change or end the process.
+                    unsafe { libc::alarm(10) };
+                    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
+                    // SAFETY: as above.
+                    unsafe { libc::_exit(i32::from(result.is_err())) }
+                }
+                child => {
+                    let mut status = 0;
+                    // SAFETY: `status` is an integer of our own.
+                    assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+                    status == 0
+                }
+            }
+        }
+
+        #[test]
+        fn slots_that_a_forked_process_inherits_are_filled_in_both() {
+            if !is_to_be_had() {
+                return;
+            }
+            let fill = |slots: &mut RecvSlots, times: u8| {
+                for _ in 0..times {
+                    assert_eq!(received(slots, &queued(70)), (0..70).collect::<Vec<u8>>());
+                    assert_eq!(slots.backend(), "io_uring");
+                }
+            };
+            for times_before in [0, 1] {
+                let mut slots = expecting_many();
+                fill(&mut slots, times_before);
+                assert!(works_forked(|| fill(&mut slots, 3)), "{times_before}");
+                fill(&mut slots, 3);
+                assert!(works_forked(|| {
+                    assert!(works_forked(|| fill(&mut slots, 3)));
+                    fill(&mut slots, 3);
+                }));
+                fill(&mut slots, 3);
+            }
+        }
+
         #[test]
         fn slots_that_expect_few_ask_recvmmsg() {
             if cfg!(force_uring) {

@@ -18,6 +18,7 @@ use std::net::UdpSocket;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use io_uring::types::Fd;
 use io_uring::{IoUring, cqueue, opcode};
@@ -41,6 +42,8 @@ pub(super) struct Uring {
     slots: usize,
     /// Whether only the thread that made the first call may make others.
     is_bound: bool,
+    /// What `FORKS` was when it was made.
+    forks: u32,
     /// Tells each shot how much room name and control data have; the kernel only reads it.
     header: Box<msghdr>,
     /// The kernel did not take all shots; those left in the queue must never be submitted again.
@@ -67,7 +70,8 @@ impl Uring {
         let mut header: Box<msghdr> = Box::new(unsafe { std::mem::zeroed() });
         header.msg_namelen = NAME_BYTES as socklen_t;
         header.msg_controllen = cmsg::CONTROL_BYTES as _;
-        Ok(Self { buffers: buffer_ring(slots, true)?, slots, is_bound: true, header, is_broken: false })
+        let forks = FORKS.load(Ordering::Relaxed);
+        Ok(Self { buffers: buffer_ring(slots, true)?, slots, is_bound: true, forks, header, is_broken: false })
     }
 
     /// Fills slots from 0 on, at most `allowed`; the kernel's word on each stands in its `Prefix::out`.
@@ -75,6 +79,9 @@ impl Uring {
     /// `expected` is about how many datagrams there may be. If the result took nothing and
     /// [`is_broken`](Self::is_broken), the socket was not asked.
     pub(super) fn recv(&mut self, socket: &UdpSocket, memory: &mut Memory, allowed: usize, expected: usize) -> Filled {
+        if self.forks != FORKS.load(Ordering::Relaxed) {
+            self.renew(true);
+        }
         // A shot too many costs a look at an empty socket, one too few another system call.
         let mut shots = expected / SHOT_GRAMS + 1;
         let mut filled = Filled::default();
@@ -116,7 +123,7 @@ impl Uring {
             self.is_broken = true;
             // Its shots are still in the queue, so this io_uring is done with.
             if self.is_bound && error.raw_os_error() == Some(libc::EEXIST) {
-                self.unbind();
+                self.renew(false);
                 return Round::AGAIN;
             }
         }
@@ -135,13 +142,12 @@ impl Uring {
         }
     }
 
-    /// Makes another io_uring, which any thread may use, in place of one that belongs to another thread.
+    /// Makes another io_uring in place of one that belongs to another thread or process.
     #[cold]
-    fn unbind(&mut self) {
-        self.is_bound = false;
-        if let Ok(buffers) = buffer_ring(self.slots, false) {
-            self.buffers = buffers;
-            self.is_broken = false;
+    fn renew(&mut self, bound: bool) {
+        (self.is_broken, self.is_bound, self.forks) = (true, bound, FORKS.load(Ordering::Relaxed));
+        if let Ok(buffers) = buffer_ring(self.slots, bound) {
+            (self.buffers, self.is_broken) = (buffers, false);
         }
     }
 
@@ -223,13 +229,28 @@ fn buffer_ring(slots: usize, bound: bool) -> io::Result<BufferRing> {
     BufferRing::new(builder.build(shots)?, slots.min(ROUND_GRAMS_MAX), bound)
 }
 
+/// How many forks lie between this process and the one that first asked for an io_uring.
+///
+/// After a fork both processes have an io_uring's queues, but the kernel goes on reading the entries of the
+/// buffer ring from the parent's memory. So the child makes itself another.
+static FORKS: AtomicU32 = AtomicU32::new(0);
+
+extern "C" fn on_fork() {
+    FORKS.fetch_add(1, Ordering::Relaxed);
+}
+
 /// Whether this system lets us use io_uring, and its multishot receive does what this file needs.
 ///
 /// Tried once, on a pair of Unix sockets: whole, empty and cut datagrams in the right order, and an end
 /// inside the call.
 fn is_usable() -> bool {
     static IS_USABLE: OnceLock<bool> = OnceLock::new();
-    *IS_USABLE.get_or_init(|| try_out().is_ok_and(|works| works))
+    *IS_USABLE.get_or_init(|| try_out().is_ok_and(|works| works) && counts_forks())
+}
+
+fn counts_forks() -> bool {
+    // SAFETY: `on_fork` does no more than is allowed between fork and exec: it adds to an atomic.
+    unsafe { libc::pthread_atfork(None, None, Some(on_fork)) == 0 }
 }
 
 fn try_out() -> io::Result<bool> {
