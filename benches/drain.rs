@@ -3,6 +3,7 @@
 //! Each contestant has a socket of its own. A round fills its queue, then times the emptying, with
 //! every byte and every address consumed. First the paired tables, then the same with criterion.
 
+use std::iter;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group};
@@ -11,7 +12,7 @@ use hio_udp_benches::drained::{self, Receiver};
 use hio_udp_benches::harness;
 use hio_udp_benches::machine;
 use hio_udp_benches::report::Report;
-use hio_udp_benches::traffic::{self, IO_URING, MMSG, RECV_BUF_BYTES};
+use hio_udp_benches::traffic::{self, Backend, IO_URING, MMSG, RECV_BUF_BYTES};
 
 mod crates;
 
@@ -128,13 +129,19 @@ fn shapes(report: &mut Report, size: usize) {
 fn batches(report: &mut Report, size: usize) {
     const BATCHES: [usize; 7] = [1, 4, 16, 64, 256, 512, 1024];
     let bare = |slots: usize| drained::recvmmsg(&format!("bare recvmmsg, {slots} slots"), slots);
-    let ours = |bc| drained::fill(format!("fill, bc {bc}"), traffic::batch_peer(bc, MAX_GRAM_SIZE, RECV_BUF_BYTES));
-    let mut receivers: Vec<Receiver> = BATCHES.iter().flat_map(|slots| [bare(*slots), ours(*slots)]).collect();
+    let ours = |backend: Backend, bc: usize| {
+        let config = traffic::config(RECV_BUF_BYTES).gram_size(MAX_GRAM_SIZE).bc(bc);
+        drained::fill(format!("fill, bc {bc}, {}", backend.name), backend.peer(config))
+    };
+    let backends = traffic::backends();
+    let mut receivers: Vec<Receiver> = BATCHES.iter().map(|slots| bare(*slots)).collect();
+    receivers.extend(backends.iter().flat_map(|backend| BATCHES.map(|bc| ours(*backend, bc))));
     let load = (size, traffic::queue_depth(DEPTH, size));
     let outcomes = drained::paired(report, &mut receivers, load, "batches", &[RECVMMSG]);
-    for (slots, pair) in BATCHES.into_iter().zip(outcomes.chunks(2)) {
-        for (series, outcome) in ["bare recvmmsg", FILL].into_iter().zip(pair) {
-            report.point("batch", &format!("{series}, {size} bytes"), slots as f64, outcome.figures[0].median);
+    let names = backends.iter().map(|backend| backend.way(FILL));
+    for (name, outcomes) in iter::once("bare recvmmsg".to_owned()).chain(names).zip(outcomes.chunks(BATCHES.len())) {
+        for (slots, outcome) in BATCHES.into_iter().zip(outcomes) {
+            report.point("batch", &format!("{name}, {size} bytes"), slots as f64, outcome.figures[0].median);
         }
     }
 }

@@ -66,8 +66,8 @@ impl Goal {
         }
     }
 
-    /// What was measured; and in brackets, where a bench has left it, what the barest loop reaches that does
-    /// nothing but make the same system calls. No library can do better.
+    /// What was measured; and in brackets, where a bench has left it, what the barest loop reaches that makes
+    /// the same kind of system calls and does nothing else.
     pub fn measured(&self, figures: &BTreeMap<String, f64>) -> String {
         let shown = |(label, key): &(&str, &str)| {
             let figure = figures.get(*key).map_or("not measured".to_owned(), |figure| self.shown(*figure));
