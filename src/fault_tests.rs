@@ -770,6 +770,17 @@ fn h199_a_wait_does_not_sit_on_an_error() {
 }
 
 #[test]
+fn h199_a_fill_that_fails_leaves_no_batch_to_hand_over() {
+    let faults = Faults::new();
+    let (mut from, mut peer): (BatchPeer, BatchPeer) = (open(), open());
+    assert_eq!(from.send_batch(to(&numbered(2), peer.ha())).sent, 2);
+    faults.receive_errno_behind(2, ECONNREFUSED);
+    assert_eq!(peer.fill().unwrap().len(), 2);
+    assert_eq!(peer.fill().unwrap_err().raw_os_error(), Some(ECONNREFUSED));
+    assert_eq!(peer.exchange(RecvRing::new(8, 64).unwrap()).len(), 0, "the batch before it, once more");
+}
+
+#[test]
 fn h199_a_reopened_peer_forgets_the_error_of_its_old_socket() {
     let faults = Faults::new();
     let (mut from, mut peer): (BatchPeer, BatchPeer) = (open(), open());

@@ -27,6 +27,7 @@ impl Endpoint {
         }
         let socket = self.socket()?;
         if let Some(error) = self.deferred.take() {
+            ring.clear(); // as if the kernel had given the error now
             return Err(error);
         }
         if self.coalesced && ring.gram_size() < MAX_DATAGRAM_SIZE {
