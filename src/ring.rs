@@ -63,9 +63,9 @@ impl RecvRing {
     ///
     /// A datagram longer than `gram_size` is cut and flagged [`truncated`](Gram::truncated).
     ///
-    /// Where the feature `io-uring` and the system allow it, a ring holds an io_uring: one descriptor, and
-    /// what the kernel keeps for it. It belongs to the thread that first fills the ring in earnest; other
-    /// threads may fill it too.
+    /// Where the feature `io-uring` and the system allow it, and half of the process' descriptors are free,
+    /// a ring holds an io_uring: one descriptor, and what the kernel keeps for it. It belongs to the thread
+    /// that first fills the ring in earnest; other threads may fill it too.
     ///
     /// # Errors
     ///

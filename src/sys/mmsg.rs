@@ -181,7 +181,7 @@ impl RecvSlots {
         let filled = uring.recv(socket, &mut self.memory, allowed, last);
         if uring.is_broken() {
             self.uring = None; // for good: what it has not taken is still in the socket
-            if filled.slots == 0 {
+            if filled.slots == 0 && filled.ended_by.is_none() {
                 return None;
             }
         }
@@ -530,6 +530,37 @@ mod tests {
                 }));
                 fill(&mut slots, 3);
             }
+        }
+
+        #[test]
+        fn rings_leave_half_of_the_descriptors_to_others() {
+            if !is_to_be_had() || cfg!(force_uring) {
+                return;
+            }
+            assert!(works_forked(|| {
+                let limit = libc::rlimit { rlim_cur: 200, rlim_max: 200 };
+                // SAFETY: the system call reads a struct of our own, in a process that ends with this test.
+                assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }, 0);
+                let rings: Vec<_> = (0..200).map(|_| RecvSlots::new(20, 100, true).unwrap()).collect();
+                let sockets: Vec<_> = (0..90).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+                assert_eq!((rings[0].backend(), rings[199].backend(), sockets.len()), ("io_uring", BACKEND, 90));
+            }));
+        }
+
+        #[test]
+        fn an_error_that_came_with_the_last_call_is_not_lost() {
+            if !is_to_be_had() {
+                return;
+            }
+            let (mut slots, socket) = (expecting_many(), UdpSocket::bind("127.0.0.1:0").unwrap());
+            let nobody = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+            socket.connect(nobody).unwrap();
+            socket.send(b"refused").unwrap();
+            // As if the kernel had taken some of the requests only.
+            fault::inject(Call::Enter, 0, 1, Fault::Short(0));
+            let received = slots.recv(&socket);
+            let errno = received.ended_by.and_then(|error| error.raw_os_error());
+            assert_eq!((received.slots, errno, slots.backend()), (0, Some(libc::ECONNREFUSED), BACKEND));
         }
 
         #[test]

@@ -15,7 +15,7 @@
 use std::io;
 use std::mem::size_of;
 use std::net::UdpSocket;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixDatagram;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -76,8 +76,8 @@ impl Uring {
 
     /// Fills slots from 0 on, at most `allowed`; the kernel's word on each stands in its `Prefix::out`.
     ///
-    /// `expected` is about how many datagrams there may be. If the result took nothing and
-    /// [`is_broken`](Self::is_broken), the socket was not asked.
+    /// `expected` is about how many datagrams there may be. A result without any and without an error says
+    /// that there are none, unless the io_uring [`is_broken`](Self::is_broken).
     pub(super) fn recv(&mut self, socket: &UdpSocket, memory: &mut Memory, allowed: usize, expected: usize) -> Filled {
         if self.forks != FORKS.load(Ordering::Relaxed) {
             self.renew(true);
@@ -131,15 +131,13 @@ impl Uring {
     }
 
     fn submit(&mut self, shots: usize) -> io::Result<()> {
-        fault::limit(Call::Enter)?;
+        let limit = fault::limit(Call::Enter)?;
         if self.buffers.is_disabled {
             self.buffers.io_uring.submitter().register_enable_rings()?;
             self.buffers.is_disabled = false;
         }
-        match self.buffers.io_uring.submit()? {
-            submitted if submitted == shots => Ok(()),
-            _ => Err(io::ErrorKind::Other.into()),
-        }
+        let submitted = self.buffers.io_uring.submit()?.min(limit);
+        if submitted == shots { Ok(()) } else { Err(io::ErrorKind::Other.into()) }
     }
 
     /// Makes another io_uring in place of one that belongs to another thread or process.
@@ -226,7 +224,20 @@ fn buffer_ring(slots: usize, bound: bool) -> io::Result<BufferRing> {
     if bound {
         builder.setup_single_issuer().setup_defer_taskrun().setup_r_disabled();
     }
-    BufferRing::new(builder.build(shots)?, slots.min(ROUND_GRAMS_MAX), bound)
+    let io_uring = builder.build(shots)?;
+    if are_scarce(io_uring.as_raw_fd()) {
+        return Err(io::Error::from_raw_os_error(libc::EMFILE));
+    }
+    BufferRing::new(io_uring, slots.min(ROUND_GRAMS_MAX), bound)
+}
+
+/// Whether this descriptor says that half of those the process may have are in use: the system gives the
+/// lowest that is free. A thousand rings must not take the last ones away from sockets.
+fn are_scarce(descriptor: RawFd) -> bool {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the system call writes to a struct of our own.
+    let result = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
+    result < 0 || libc::rlim_t::try_from(descriptor).is_ok_and(|descriptor| descriptor >= limit.rlim_cur / 2)
 }
 
 /// How many forks lie between this process and the one that first asked for an io_uring.
