@@ -233,6 +233,45 @@ fn reading_metadata_does_not_allocate() {
 }
 
 #[test]
+fn everything_a_datagram_can_carry_at_once_does_not_allocate() {
+    const ROWS: usize = 20;
+    const ROW_GRAMS: usize = 4;
+    let mut from: BatchPeer = open();
+    // Fewer slots than grams, and rows enough for a batch that is worth io_uring.
+    let all = config().bc(32).coalesce(true).rx_time(true).dst_addr(true).ecn(true);
+    let mut peer = open_batch(all.gather(std::time::Duration::ZERO));
+    let (dst, takes_batches) = (peer.ha(), support::takes_batches(&peer));
+    let rows = || (0..ROWS * ROW_GRAMS).map(|i| (&DATA[..100 + i / ROW_GRAMS], dst));
+    // From the first loss on, the drop counter comes with each datagram.
+    while takes_batches && peer.stats().kernel_dropped == 0 {
+        assert_eq!(from.send_batch(rows()).stopped, Stopped::Done);
+    }
+    while !peer.fill().unwrap().is_empty() {}
+    let (segmented, received) = (from.stats().grams_segmented, peer.stats().grams_received);
+    let mut longest = 0;
+    let count = allocations(|| {
+        for _ in 0..GRAMS / (ROWS * ROW_GRAMS) {
+            assert_eq!(from.send_batch(rows()).sent, ROWS * ROW_GRAMS);
+            let mut i = 0;
+            while i < ROWS * ROW_GRAMS {
+                let grams = peer.fill_wait(PATIENCE).unwrap();
+                longest = longest.max(grams.len());
+                for gram in grams {
+                    assert_eq!((gram.data.len(), gram.truncated), (100 + i / ROW_GRAMS, false));
+                    let meta = gram.meta();
+                    assert_eq!(meta.rx_time.is_some() && meta.kernel_drops.is_some(), takes_batches);
+                    assert_eq!(meta.dst == Some(dst.ip()) && meta.ecn == Some(0), takes_batches);
+                    i += 1;
+                }
+            }
+        }
+    });
+    assert_eq!((count, (peer.stats().grams_received - received) as usize), (0, GRAMS));
+    let went_in_rows = (from.stats().grams_segmented - segmented) as usize == GRAMS && longest > 32;
+    assert_eq!(went_in_rows, takes_batches, "{longest}");
+}
+
+#[test]
 fn the_echo_example_copies_no_payload_and_does_not_allocate() {
     let (mut client, mut server): (BatchPeer, BatchPeer) = (open(), open());
     let dst = server.ha();
