@@ -268,7 +268,8 @@ fn run(input: &Input, elsewhere: &UdpSocket) -> io::Result<()> {
     let bc = 1 + usize::from(input.bc) % bc_max;
     let gram_size = 1 + usize::from(input.gram_size) % 100;
     let config = PeerConfig::new().port(0).exclusive(true).bc(bc).gram_size(gram_size).coalesce(input.coalesce);
-    let mut peer = BatchPeer::new(config.reopen(true))?;
+    // What leaves as one message would arrive in one coalesced slot, and the model knows only runs it sends itself.
+    let mut peer = BatchPeer::new(config.segment(!input.coalesce).reopen(true))?;
     let coalesces = peer.coalesces();
     let (spare_bc, spare_slot) = match peer.gram_size() {
         MAX_DATAGRAM_SIZE => (1 + usize::from(input.spare_bc) % bc_max, MAX_DATAGRAM_SIZE),
