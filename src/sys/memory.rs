@@ -11,7 +11,6 @@
 //! The order is that of io_uring's multishot receive (`io_uring_recvmsg_out` in linux/io_uring.h), which
 //! writes all four parts; `recvmmsg` is given pointers to the last three.
 #![allow(unsafe_code)]
-#![cfg_attr(not(feature = "io-uring"), allow(dead_code))]
 
 use std::io;
 use std::mem::{align_of, offset_of, size_of};
@@ -55,6 +54,7 @@ pub(super) struct Out {
 const UNPADDED_BYTES: usize = size_of::<Out>() + size_of::<sockaddr_storage>() + cmsg::CONTROL_BYTES;
 const ROOM_BYTES: usize = UNPADDED_BYTES.next_multiple_of(LINE_BYTES) - UNPADDED_BYTES;
 /// Bytes from the start of the name to the start of the control messages.
+#[allow(dead_code, reason = "for io_uring only")]
 pub(super) const NAME_BYTES: usize = size_of::<sockaddr_storage>() + ROOM_BYTES;
 
 const _: () = assert!(size_of::<Out>() == 16);
@@ -112,6 +112,7 @@ impl Memory {
     }
 
     /// Puts what stands in slot `from` into slot `to` as well.
+    #[allow(dead_code, reason = "for io_uring only")]
     pub(super) fn copy_slot(&mut self, from: usize, to: usize) {
         let stride = self.stride_lines();
         self.lines.copy_within(from * stride..(from + 1) * stride, to * stride);

@@ -403,7 +403,6 @@ mod tests {
         assert_eq!(RecvSlots::new(half, half, false).err().unwrap().kind(), io::ErrorKind::OutOfMemory);
     }
 
-    #[cfg(feature = "io-uring")]
     mod uring {
         use super::super::fault::{self, Fault};
         use super::*;

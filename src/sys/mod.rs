@@ -47,19 +47,29 @@ pub(crate) mod cmsg;
 mod memory;
 #[cfg(all(target_os = "linux", not(force_single)))]
 mod mmsg;
-#[cfg(all(target_os = "linux", feature = "io-uring", not(force_single)))]
-mod provided;
 #[cfg(all(target_os = "linux", not(force_single)))]
 mod sendmmsg;
 #[cfg(not(all(target_os = "linux", not(force_single))))]
 mod single;
 pub(crate) mod socket;
 #[cfg(all(target_os = "linux", not(force_single)))]
-#[cfg_attr(not(feature = "io-uring"), path = "no_uring.rs")]
+#[cfg_attr(
+    not(all(
+        feature = "io-uring",
+        any(
+            target_arch = "x86_64",
+            target_arch = "aarch64",
+            target_arch = "riscv64",
+            target_arch = "loongarch64",
+            target_arch = "powerpc64"
+        )
+    )),
+    path = "no_uring.rs"
+)]
 mod uring;
 
-#[cfg(all(force_uring, not(all(target_os = "linux", feature = "io-uring", not(force_single)))))]
-compile_error!("--cfg force_uring needs Linux and the feature io-uring");
+#[cfg(all(force_uring, any(not(target_os = "linux"), force_single)))]
+compile_error!("--cfg force_uring needs Linux, and no --cfg force_single");
 
 #[cfg(test)]
 pub(crate) mod fault;
@@ -97,10 +107,10 @@ pub(crate) enum Call {
     /// `setsockopt(SO_RCVBUFFORCE)` and `setsockopt(SO_SNDBUFFORCE)`.
     ForceBuffer,
     /// `io_uring_setup`.
-    #[cfg_attr(any(force_single, not(feature = "io-uring")), allow(dead_code))]
+    #[cfg_attr(any(not(target_os = "linux"), force_single), allow(dead_code))]
     Ring,
     /// `io_uring_enter`, which then takes nothing.
-    #[cfg_attr(any(force_single, not(feature = "io-uring")), allow(dead_code))]
+    #[cfg_attr(any(not(target_os = "linux"), force_single), allow(dead_code))]
     Enter,
 }
 

@@ -1,10 +1,14 @@
-//! Stands in for `uring.rs` where the crate is built without the feature `io-uring`: there is never one.
+//! Stands in for `uring.rs` without the feature `io-uring`, and for processors of which the io-uring crate
+//! knows nothing: there is never one.
 
 use std::io;
 use std::net::UdpSocket;
 
 use super::Filled;
 use super::memory::Memory;
+
+#[cfg(force_uring)]
+compile_error!("--cfg force_uring needs the feature io-uring, and a processor that the io-uring crate knows");
 
 pub(super) enum Uring {}
 

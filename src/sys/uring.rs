@@ -12,6 +12,9 @@
 //! as with `recvmmsg`.
 #![allow(unsafe_code)]
 
+#[path = "provided.rs"]
+mod provided;
+
 use std::io;
 use std::mem::size_of;
 use std::net::UdpSocket;
@@ -24,8 +27,8 @@ use io_uring::types::Fd;
 use io_uring::{IoUring, cqueue, opcode};
 use libc::{msghdr, socklen_t};
 
+use self::provided::{BufferRing, GROUP};
 use super::memory::{Memory, NAME_BYTES, Prefix};
-use super::provided::{BufferRing, GROUP};
 use super::{Call, Filled, cmsg, fault};
 
 /// Datagrams one shot takes before the kernel ends it in favour of others: MULTISHOT_MAX_RETRY and the
