@@ -2,9 +2,9 @@
 #![cfg(unix)]
 
 use std::io::{BufRead, BufReader, Read};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::UdpSocket;
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketOption;
@@ -12,108 +12,15 @@ use pcap_file::pcapng::blocks::interface_statistics::InterfaceStatisticsOption;
 use pcap_file::pcapng::{Block, PcapNgReader};
 use serde_json::Value;
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_hio-udp");
-
-/// A file that goes with the test.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Self {
-        Self(std::env::temp_dir().join(format!("hio-udp-test-{}-{name}.pcapng", std::process::id())))
-    }
-
-    fn arg(&self) -> &str {
-        self.0.to_str().expect("a path in UTF-8")
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
-
-/// A running `ingest --json`; killed if the test fails.
-struct Ingest {
-    child: Child,
-    addr: SocketAddr,
-    stderr: BufReader<std::process::ChildStderr>,
-}
-
-impl Ingest {
-    fn start(bind: &str, args: &[&str]) -> Self {
-        let mut command = Command::new(PROGRAM);
-        command.args(["ingest", "--json", "--bind", bind]).args(args);
-        Self::spawn(command)
-    }
-
-    /// Starts `command` and waits until it says where it receives.
-    fn spawn(mut command: Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut stderr = BufReader::new(child.stderr.take().unwrap());
-        let mut line = String::new();
-        let addr = loop {
-            line.clear();
-            assert_ne!(stderr.read_line(&mut line).unwrap(), 0, "ended before it received");
-            if let Some(rest) = line.strip_prefix("receiving on ") {
-                break rest.split(';').next().unwrap().parse().unwrap();
-            }
-        };
-        Self { child, addr, stderr }
-    }
-
-    fn signal(&self, name: &str) {
-        assert!(send_signal(name, self.child.id()));
-    }
-
-    /// Waits for its end: exit code, account, and what else it said.
-    fn end(mut self) -> (i32, Value, String) {
-        let mut said = String::new();
-        self.stderr.read_to_string(&mut said).unwrap();
-        let mut printed = String::new();
-        self.child.stdout.take().unwrap().read_to_string(&mut printed).unwrap();
-        let code = self.child.wait().unwrap().code().expect("ended by itself");
-        let account = serde_json::from_str(&printed).unwrap_or_else(|e| panic!("{e}: {printed:?}, said {said:?}"));
-        (code, account, said)
-    }
-
-    fn stop(self) -> (i32, Value, String) {
-        self.signal("TERM");
-        self.end()
-    }
-}
-
-impl Drop for Ingest {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-    }
-}
-
-/// Whether the signal could be sent, by the shell's own `kill`: not every system has a program of that name.
-fn send_signal(name: &str, pid: u32) -> bool {
-    let line = format!("kill -{name} {pid}");
-    Command::new("sh").args(["-c", &line]).stderr(Stdio::null()).status().unwrap().success()
-}
+#[path = "util/program.rs"]
+mod util;
+use util::{Ingest, PROGRAM, Scratch, blast, limited, number, run, send_signal};
 
 /// Whether this process, and so every program it starts, was started with SIGHUP ignored (`nohup`).
 fn ignores_hangups() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap_or("0");
     u64::from_str_radix(mask.trim(), 16).unwrap() & 1 == 1
-}
-
-fn run(args: &[&str]) -> Output {
-    Command::new(PROGRAM).args(args).output().unwrap()
-}
-
-fn blast(to: SocketAddr, args: &[&str]) -> Value {
-    let output = run(&[&["blast", "--json", "--to", &to.to_string()], args].concat());
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap()
-}
-
-fn number(value: &Value, name: &str) -> u64 {
-    value[name].as_u64().unwrap_or_else(|| panic!("no number {name} in {value}"))
 }
 
 /// One packet of a capture, as an independent reader sees it.
@@ -494,13 +401,6 @@ fn blast_keeps_its_rate_and_its_count() {
     assert_eq!((number(&report, "sent"), number(&report, "failed")), (500, 0));
     let seconds = report["seconds"].as_f64().unwrap();
     assert!(seconds >= 0.24, "500 at 2000 a second in {seconds} s");
-}
-
-/// The program under a limit that `sh` sets first.
-fn limited(limit: &str, args: &[&str]) -> Command {
-    let mut command = Command::new("sh");
-    command.args(["-c", &format!("{limit}; exec \"$0\" \"$@\""), PROGRAM]).args(args);
-    command
 }
 
 #[test]
