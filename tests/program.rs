@@ -281,7 +281,7 @@ fn bad_input_gets_one_line_and_the_right_exit_code() {
         (&["ingest", "--bind", "127.0.0.1"], 2, "ADDR:PORT"),
         (&["blast", "--to", "127.0.0.1:9", "--size", "65508"], 2, "'65508'"),
         (&["frobnicate"], 2, "'frobnicate'"),
-        (&[], 2, "want ingest or blast"),
+        (&[], 2, "want ingest, blast"),
         (&["ingest", "--bind", "no-such-host.invalid:5"], 1, "no-such-host.invalid"),
         (&["ingest", "--bind", "203.0.113.5:0"], 1, "203.0.113.5"),
         (

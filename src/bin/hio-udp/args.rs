@@ -35,6 +35,8 @@ pub enum Command {
     Ingest(IngestOptions),
     /// Send numbered, checksummed datagrams, which ingest recognises.
     Blast(BlastOptions),
+    /// Tell what captures hold: counts, rates, sizes, sources, losses, damage.
+    Inspect(InspectOptions),
 }
 
 #[derive(Args, Debug)]
@@ -133,6 +135,26 @@ const BLAST_EXAMPLES: &str = "\
 Examples:
   hio-udp blast --to 127.0.0.1:55000 --count 1000000 --rate max
   hio-udp blast --to telemetry.example:55000 --rate 200000 --size 512 --sources 16 --duration 10";
+
+#[derive(Args, Clone, Debug)]
+#[command(after_help = INSPECT_EXAMPLES)]
+pub struct InspectOptions {
+    /// Captures, pcap or pcapng, as they are or compressed by gzip or zstd; - is standard input.
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+
+    /// Print everything as one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+const INSPECT_EXAMPLES: &str = "\
+Examples:
+  hio-udp inspect flows.pcapng
+  hio-udp inspect segment-*.pcapng.zst --json | jq '.lost, .damage'
+
+Several files are summed up as one capture. A damaged file is read as far as it can be, and damage is no
+failure: the report tells where, what kind and how many bytes.";
 
 /// A host, by name or address, and a port; not resolved yet.
 #[derive(Clone, Debug)]
@@ -249,7 +271,7 @@ pub fn parse() -> Result<Option<Command>, Failure> {
             Ok(None)
         }
         Err(error) if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            Err(Failure::Usage("no command given: want ingest or blast".to_owned()))
+            Err(Failure::Usage("no command given: want ingest, blast or inspect".to_owned()))
         }
         Err(error) => Err(Failure::Usage(one_line(&error.render().to_string()))),
     }

@@ -6,7 +6,9 @@
 //!            │        ├───── status  (the live line)
 //!            │        └───── account (what became of every datagram)
 //!            ├── blast ───── probe   (makes them)
-//!            └── demo: both at once
+//!            ├── demo: both at once
+//!            └── inspect ─── unpack ── packets ── blocks (pcapng), records (pcap) ── window
+//!                  └── summary ── headers, heavy, timeline
 //! ```
 //!
 //! Built on the library's public API only. Exit codes: 0 done, 1 failure, 2 usage.
@@ -14,13 +16,25 @@
 mod account;
 mod args;
 mod blast;
+mod blocks;
 mod capture;
 mod demo;
+mod endian;
 mod failure;
+mod headers;
+mod heavy;
 mod ingest;
+mod inspect;
+mod packets;
 mod probe;
+mod records;
 mod status;
 mod stop;
+mod summary;
+mod timeline;
+mod unpack;
+mod utc;
+mod window;
 
 use std::process::ExitCode;
 
@@ -49,5 +63,6 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Ingest(options) if options.demo => demo::run(options),
         Command::Ingest(options) => ingest::run(options),
         Command::Blast(options) => blast::run(options),
+        Command::Inspect(options) => inspect::run(options),
     }
 }

@@ -1,0 +1,187 @@
+//! Opening a capture: a file or standard input, as it is or compressed by gzip or Zstandard.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Cursor, Read};
+use std::path::Path;
+
+use flate2::bufread::MultiGzDecoder;
+use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
+use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
+
+use crate::failure::Failure;
+use crate::packets::Reader;
+
+/// Where bytes of a capture come from.
+pub type Input = Box<dyn Read>;
+
+const MAGIC_BYTES: usize = 4;
+
+/// Opens a capture; `-` is standard input.
+pub fn open(path: &Path) -> Result<Reader<Input>, Failure> {
+    let name = path.display();
+    let failed = |error: io::Error| Failure::run(format!("cannot read '{name}': {error}; give a pcap or pcapng file"));
+    let mut raw: Input =
+        if path == Path::new("-") { Box::new(io::stdin().lock()) } else { Box::new(File::open(path).map_err(failed)?) };
+    let mut magic = Vec::with_capacity(MAGIC_BYTES);
+    raw.by_ref().take(MAGIC_BYTES as u64).read_to_end(&mut magic).map_err(failed)?;
+    let found = magic.clone();
+    let raw = Cursor::new(magic).chain(raw);
+    let input: Input = match found[..] {
+        [0x1F, 0x8B, ..] => Box::new(MultiGzDecoder::new(BufReader::new(raw))),
+        [0x28, 0xB5, 0x2F, 0xFD] => Box::new(Unzstd::new(BufReader::new(raw))),
+        _ => Box::new(raw),
+    };
+    Reader::new(input).ok_or_else(|| {
+        let begins = match found[..] {
+            [] => "it is empty".to_owned(),
+            _ => format!("it begins with {}", found.iter().map(|byte| format!("{byte:02x}")).collect::<String>()),
+        };
+        Failure::run(format!(
+            "'{name}' is no capture: {begins}; want pcap or pcapng, as it is or compressed by gzip or zstd"
+        ))
+    })
+}
+
+/// Reads Zstandard frames, one behind the other.
+///
+/// The decoder takes as much memory as a frame's window, and refuses more than 100 MiB.
+struct Unzstd<R> {
+    input: R,
+    decoder: FrameDecoder,
+    is_in_frame: bool,
+}
+
+impl<R: BufRead> Unzstd<R> {
+    fn new(input: R) -> Self {
+        Self { input, decoder: FrameDecoder::new(), is_in_frame: false }
+    }
+}
+
+impl<R: BufRead> Read for Unzstd<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if self.is_in_frame {
+                if self.decoder.can_collect() == 0 && !self.decoder.is_finished() {
+                    let strategy = BlockDecodingStrategy::UptoBytes(into.len());
+                    self.decoder.decode_blocks(&mut self.input, strategy).map_err(io::Error::other)?;
+                }
+                let count = self.decoder.read(into)?;
+                if count > 0 {
+                    return Ok(count);
+                }
+                self.is_in_frame = !self.decoder.is_finished();
+            } else if self.input.fill_buf()?.is_empty() {
+                return Ok(0);
+            } else {
+                match self.decoder.init(&mut self.input) {
+                    Ok(()) => self.is_in_frame = true,
+                    Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame {
+                        length, ..
+                    })) => _ = io::copy(&mut self.input.by_ref().take(length.into()), &mut io::sink())?,
+                    Err(error) => return Err(io::Error::other(error)),
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::packets::{DamageKind, Item};
+
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new(name: &str, bytes: &[u8]) -> Self {
+            let path = std::env::temp_dir().join(format!("hio-udp-unpack-{}-{name}", std::process::id()));
+            std::fs::write(&path, bytes).unwrap();
+            Self(path)
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_file(&self.0);
+        }
+    }
+
+    fn capture() -> Vec<u8> {
+        let mut file = Vec::new();
+        hio_udp::pcapng::put_section(&mut file, "test");
+        hio_udp::pcapng::put_interface(&mut file, "lo");
+        let (src, dst) = ("192.0.2.1:9".parse().unwrap(), "192.0.2.2:2055".parse().unwrap());
+        for n in 0..1000_u64 {
+            let time = std::time::UNIX_EPOCH + std::time::Duration::from_micros(n * n);
+            hio_udp::pcapng::Packet::new(&[n as u8; 300], src, dst, time).put(&mut file);
+        }
+        file
+    }
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn zstd(bytes: &[u8]) -> Vec<u8> {
+        ruzstd::encoding::compress_to_vec(bytes, ruzstd::encoding::CompressionLevel::Fastest)
+    }
+
+    /// Packets, damage, and what could not be read on.
+    fn read(name: &str, bytes: &[u8]) -> (usize, Vec<DamageKind>, Option<String>) {
+        let file = Scratch::new(name, bytes);
+        let mut reader = open(&file.0).unwrap();
+        let (mut packets, mut damage) = (0, Vec::new());
+        while let Some(item) = reader.next() {
+            match item {
+                Item::Packet(_) => packets += 1,
+                Item::Damage(place) => damage.push(place.kind),
+                Item::Loss(_) => {}
+            }
+        }
+        (packets, damage, reader.take_error().map(|error| error.to_string()))
+    }
+
+    #[test]
+    fn plain_and_compressed_captures_are_the_same() {
+        let file = capture();
+        let (first, second) = file.split_at(file.len() / 3);
+        let skipped = [0x50, 0x2A, 0x4D, 0x18, 3, 0, 0, 0, 9, 9, 9];
+        for (name, bytes) in [
+            ("plain", file.clone()),
+            ("gz", gzip(&file)),
+            ("two.gz", [gzip(first), gzip(second)].concat()),
+            ("zst", zstd(&file)),
+            ("two.zst", [zstd(first), skipped.to_vec(), zstd(second)].concat()),
+        ] {
+            assert_eq!(read(name, &bytes), (1000, vec![], None), "{name}");
+        }
+    }
+
+    #[test]
+    fn compressed_captures_that_are_cut_are_read_as_far_as_they_go() {
+        for (name, whole) in [("cut.gz", gzip(&capture())), ("cut.zst", zstd(&capture()))] {
+            let (packets, damage, error) = read(name, &whole[..whole.len() - 20]);
+            assert!(packets < 1000 && error.is_some(), "{name}: {packets}");
+            assert_eq!(damage.last(), Some(&DamageKind::Unreadable), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_capture_is_named_with_what_would_be_right() {
+        for (name, bytes, part) in
+            [("empty", &b""[..], "it is empty"), ("text", b"hello", "68656c6c"), ("gz-text", &gzip(b"hello"), "1f8b")]
+        {
+            let file = Scratch::new(name, bytes);
+            let Err(failure) = open(&file.0) else { panic!("{name}") };
+            let said = failure.to_string();
+            assert!(said.contains(part) && said.contains("want pcap or pcapng") && said.contains(name), "{said}");
+        }
+        let Err(failure) = open(Path::new("/no/such/file")) else { panic!() };
+        assert!(failure.to_string().contains("'/no/such/file'"));
+    }
+}

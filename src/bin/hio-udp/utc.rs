@@ -1,0 +1,52 @@
+//! Times for people.
+
+use crate::packets::Nanos;
+
+const NANOS_PER_SECOND: Nanos = 1_000_000_000;
+
+/// A time as RFC 3339 writes it, in UTC, as exact as it is told: `2026-11-24T23:03:00.000000001Z`.
+pub fn text(time: Nanos) -> String {
+    let (seconds, nanos) = (time.div_euclid(NANOS_PER_SECOND), time.rem_euclid(NANOS_PER_SECOND));
+    let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    let (year, month, day) = civil(days);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    let fraction = if nanos == 0 { String::new() } else { format!(".{nanos:09}") };
+    let fraction = fraction.trim_end_matches('0');
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}{fraction}Z")
+}
+
+/// Year, month and day of so many days after 1970-01-01; the method is Howard Hinnant's `civil_from_days`.
+fn civil(days: Nanos) -> (Nanos, Nanos, Nanos) {
+    // Years begin in March here, so that a leap day is the last of its year; eras have 400 years.
+    let days = days + 719_468;
+    let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    (year_of_era + era * 400 + Nanos::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_as_a_calendar_has_them() {
+        for (seconds, written) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (-1, "1969-12-31T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (1_709_251_199, "2024-02-29T23:59:59Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+            (1_795_564_800, "2026-11-25T00:00:00Z"),
+        ] {
+            assert_eq!(text(seconds * NANOS_PER_SECOND), written);
+        }
+        assert_eq!(text(1_500_000_000), "1970-01-01T00:00:01.5Z");
+        assert_eq!(text(-1), "1969-12-31T23:59:59.999999999Z");
+        // Whatever a file says.
+        assert!(!text(1 << 98).is_empty() && !text(-(1 << 98)).is_empty());
+    }
+}
