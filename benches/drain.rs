@@ -104,11 +104,9 @@ fn rivals(report: &mut Report, size: usize) {
     report.figure(&format!("null_{size}"), harness::ratio(&outcomes, "the same again (null ratio)", RECVMMSG, 0));
     report.figure(&format!("g2_{size}"), harness::ratio(&outcomes, &mmsg, QUINN, 0));
     report.figure(&format!("g2_{size}_{IO_URING}"), harness::ratio(&outcomes, &uring, QUINN, 0));
-    let [fill, fill_bare] = [uring.clone(), format!("{uring}, no addresses")];
-    for (key, ours, barest) in [("g3", fill, MULTISHOT), ("g3_no_addresses", fill_bare, MULTISHOT_BARE)] {
-        report.figure(&format!("{key}_{size}"), harness::ratio(&outcomes, &ours, RECVMMSG, 0));
-        report.figure(&format!("{key}_{size}_barest"), harness::ratio(&outcomes, barest, RECVMMSG, 0));
-    }
+    report.figure(&format!("g3_{size}"), harness::ratio(&outcomes, &uring, RECVMMSG, 0));
+    report.figure(&format!("g3_{size}_barest"), harness::ratio(&outcomes, MULTISHOT, RECVMMSG, 0));
+    report.figure(&format!("g3_no_addresses_{size}_barest"), harness::ratio(&outcomes, MULTISHOT_BARE, RECVMMSG, 0));
     for outcome in outcomes.iter().filter(|outcome| !outcome.name.contains("the same")) {
         report.point("size", &outcome.name, size as f64, outcome.figures[0].median);
     }

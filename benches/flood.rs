@@ -3,6 +3,7 @@
 //! Delivered and lost belong together; the receiver's processor time per datagram is what a
 //! wake-up for every datagram makes dear. Nothing is segmented or coalesced: that is `offload`.
 
+use std::thread;
 use std::time::Duration;
 
 use hio_udp::{DEFAULT_GATHER, MAX_GRAM_SIZE, Transport};
@@ -16,10 +17,11 @@ use hio_udp_benches::traffic::{self, Backend, IO_URING, MMSG};
 mod crates;
 
 const ROUNDS: usize = 15;
-const RECV_BUF_BYTES: usize = 1 << 20;
+const RECV_BUF_BYTES: usize = 4 << 20;
 
 const STD: &str = "std send_to / std recv_from, poll";
 const BARE: &str = "sendmmsg / recvmmsg, poll";
+const SLEEPING: &str = "sendmmsg / recvmmsg, sleep 50 µs";
 const FILL_WAIT: &str = "sendmmsg / fill_wait";
 
 fn std_pair(payload: &[u8]) -> [f64; 4] {
@@ -37,6 +39,19 @@ fn mmsg_pair(payload: &[u8]) -> [f64; 4] {
     let mut receiver = Recvmmsg::new(socket, BATCH, MAX_GRAM_SIZE);
     flood(sender, payload, |tally, is_over| {
         flooded::poll_and_drain(tally, is_over, &waiter, |tally| receiver.drain(tally));
+    })
+}
+
+/// The least code that gathers: a sleep wherever the queue is empty, whatever the rate.
+fn sleeping_pair(payload: &[u8]) -> [f64; 4] {
+    let socket = traffic::socket(RECV_BUF_BYTES);
+    let (sender, waiter) = (Sender::mmsg(payload, local(&socket)), same(&socket));
+    let mut receiver = Recvmmsg::new(socket, BATCH, MAX_GRAM_SIZE);
+    flood(sender, payload, |tally, is_over| {
+        flooded::poll_and_drain(tally, is_over, &waiter, |tally| {
+            receiver.drain(tally);
+            thread::sleep(DEFAULT_GATHER);
+        });
     })
 }
 
@@ -98,6 +113,7 @@ fn contestants(payload: &[u8]) -> Vec<Contestant<'_, 4>> {
     let mut all = vec![
         Contestant::new(STD, move || std_pair(payload)),
         Contestant::new(BARE, move || mmsg_pair(payload)),
+        Contestant::new(SLEEPING, move || sleeping_pair(payload)),
         Contestant::new("tokio send_to / tokio recv_from", move || tokio_pair(payload)),
         Contestant::new("nix sendmmsg / nix recvmmsg, poll", move || nix_pair(payload)),
         Contestant::new("quinn-udp, one a call / quinn-udp, poll", move || quinn_pair(payload)),
@@ -133,11 +149,16 @@ fn main() {
             let ours = format!("{FILL_WAIT}, {backend}");
             let mut figure =
                 |key: &str, value: Option<f64>| report.figure(&format!("g5_{size}_{backend}_{key}"), value);
-            figure("delivered_vs_mmsg", harness::ratio(&outcomes, &ours, BARE, DELIVERED));
-            figure("cpu_vs_mmsg", harness::ratio(&outcomes, &ours, BARE, CPU));
-            figure("delivered_vs_std", harness::ratio(&outcomes, &ours, STD, DELIVERED));
+            for (name, barest) in [(ours.as_str(), ""), (SLEEPING, "_barest")] {
+                let mut ratio = |key: &str, reference, of| {
+                    figure(&format!("{key}{barest}"), harness::ratio(&outcomes, name, reference, of));
+                };
+                ratio("delivered_vs_mmsg", BARE, DELIVERED);
+                ratio("cpu_vs_mmsg", BARE, CPU);
+                ratio("delivered_vs_std", STD, DELIVERED);
+                figure(&format!("loss{barest}"), harness::median(&outcomes, name, LOST));
+            }
             figure("busy", harness::median(&outcomes, &ours, BUSY));
-            figure("loss", harness::median(&outcomes, &ours, LOST));
         }
         // What another processor has filled is cold in this one's caches.
         let [mmsg, uring] = [MMSG, IO_URING].map(|backend| format!("{FILL_WAIT}, {backend}"));

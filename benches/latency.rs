@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hio_udp::{MAX_GRAM_SIZE, Transport};
+use hio_udp::{DEFAULT_GATHER, MAX_GRAM_SIZE, Transport};
 use hio_udp_benches::flooded::{PATIENCE, local, same};
 use hio_udp_benches::harness::{self, Contestant};
 use hio_udp_benches::machine;
@@ -24,6 +24,7 @@ const SLOTS: usize = 64;
 
 const POLL: &str = "recvmmsg, poll";
 const EPOLL: &str = "recvmmsg, epoll";
+const SLEEPING: &str = "recvmmsg, sleep 50 µs";
 const FILL_WAIT: &str = "fill_wait";
 
 /// Figures of a measurement.
@@ -134,6 +135,18 @@ fn recvmmsg_epoll(load: Load) -> [f64; 4] {
     })
 }
 
+/// The least code that gathers: a sleep after whatever came, at any rate.
+fn recvmmsg_sleep(load: Load) -> [f64; 4] {
+    let socket = traffic::socket(RECV_BUF_BYTES);
+    let (to, waiter) = (local(&socket), same(&socket));
+    let mut bare = Recvmmsg::new(socket, SLOTS, MAX_GRAM_SIZE);
+    measure(load, to, |seen| {
+        poll_readable(&waiter, PATIENCE).expect("poll works");
+        bare.drain_with(|data, source, _| seen.add(data, source));
+        thread::sleep(DEFAULT_GATHER);
+    })
+}
+
 /// A blocking socket, as the least code has it.
 fn std_blocking(load: Load) -> [f64; 4] {
     let (socket, mut buffer) = (traffic::socket(RECV_BUF_BYTES), vec![0xA5; 65_536]);
@@ -172,6 +185,7 @@ fn contestants<'a>(load: Load) -> Vec<Contestant<'a, 4>> {
     let mut all = vec![
         Contestant::new(POLL, move || recvmmsg_poll(load)),
         Contestant::new(EPOLL, move || recvmmsg_epoll(load)),
+        Contestant::new(SLEEPING, move || recvmmsg_sleep(load)),
         Contestant::new("std recv_from, blocking", move || std_blocking(load)),
         Contestant::new("tokio recv_from", move || tokio(load)),
     ];
@@ -208,7 +222,9 @@ fn main() {
             figure("p50_vs_poll", harness::ratio(&outcomes, &ours, POLL, P50));
             figure("p99_vs_poll", harness::ratio(&outcomes, &ours, POLL, P99));
             figure("cpu_vs_epoll", harness::ratio(&outcomes, &ours, EPOLL, CPU));
+            figure("cpu_vs_epoll_barest", harness::ratio(&outcomes, SLEEPING, EPOLL, CPU));
             figure("p99_us", harness::median(&outcomes, &ours, P99));
+            figure("p99_us_barest", harness::median(&outcomes, EPOLL, P99));
         }
     }
     report.save();

@@ -28,7 +28,7 @@ const OURS: &str = "send_batch / fill_wait, coalescing";
 
 const BARE_DRAIN: &str = "bare recvmmsg with UDP_GRO";
 const QUINN_DRAIN: &str = "quinn-udp, defaults";
-const FILL: &str = "BatchPeer::fill, coalescing";
+const FILL: &str = "BatchPeer::fill, for_each, coalescing";
 
 /// The longest run of datagrams of this size that one call may send: 64 (what every kernel with
 /// UDP_SEGMENT allows), or 65,507 bytes.
@@ -83,7 +83,8 @@ fn to_hio(size: usize, backend: Backend, is_sender_bare: bool) -> [f64; 4] {
         Sender::segmented(&run, size, to)
     } else {
         let mut sender = backend.peer(traffic::config(0).bc(BATCH));
-        let grams = vec![(payload, to); run.len() / size * SLOTS];
+        // End to end in memory, as the others have them.
+        let grams: Vec<_> = run.chunks(size).map(|gram| (gram, to)).cycle().take(run.len() / size * SLOTS).collect();
         Sender::new(sender.ha(), move || sender.send_batch(grams.iter().copied()).sent as u64)
     };
     flood(sender, payload, |tally, is_over| flooded::fill_wait(&mut peer, tally, is_over))
@@ -139,7 +140,7 @@ fn coalesced_drain(report: &mut Report, size: usize) {
     for backend in traffic::backends() {
         for slots in [SLOTS, 32] {
             let config = coalescing().recv_buf_bytes(traffic::RECV_BUF_BYTES).bc(slots);
-            receivers.push(drained::fill(backend.way(&format!("{FILL}, {slots} slots")), backend.peer(config)));
+            receivers.push(drained::for_each(backend.way(&format!("{FILL}, {slots} slots")), backend.peer(config)));
         }
     }
     let expected = Tally::expected(runs * (run.len() / size), &run[..size], local(&sender));

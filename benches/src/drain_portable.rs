@@ -31,11 +31,13 @@ fn main() -> ExitCode {
         let load = (size, traffic::queue_depth(4096, size));
         let outcomes = drained::paired(&mut report, &mut receivers, load, "portable backend", &[RECVFROM]);
         report.figure(&format!("g13_{size}"), harness::ratio(&outcomes, FILL, RECVFROM, 0));
+        report.figure(&format!("g13_{size}_barest"), harness::ratio(&outcomes, STD, RECVFROM, 0));
     }
     report.save();
     return ExitCode::SUCCESS;
 
     const FILL: &str = "BatchPeer::fill, portable";
+    const STD: &str = "std recv_from";
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -110,7 +110,7 @@ pub fn paired(
 }
 
 /// Rounds of a drain.
-pub const ROUNDS: usize = 31;
+pub const ROUNDS: usize = 41;
 
 /// A bare `recvmmsg` loop over `slots` slots of the size a `BatchPeer` has.
 pub fn recvmmsg(name: &str, slots: usize) -> Receiver {
@@ -159,6 +159,19 @@ pub fn fill(name: impl Into<String>, mut peer: BatchPeer) -> Receiver {
             for gram in grams {
                 tally.add(gram.data, traffic::address(gram.src), gram.truncated);
             }
+        }
+    })
+}
+
+/// `fill`, with the loop that is best where slots are coalesced.
+pub fn for_each(name: impl Into<String>, mut peer: BatchPeer) -> Receiver {
+    Receiver::new(name, peer.ha(), move |tally, _| {
+        loop {
+            let grams = peer.fill().expect("the peer is open");
+            if grams.is_empty() {
+                return;
+            }
+            grams.for_each(|gram| tally.add(gram.data, traffic::address(gram.src), gram.truncated));
         }
     })
 }

@@ -144,9 +144,8 @@ pub fn take_until_over(tally: &mut Tally, is_over: &AtomicBool, mut take: impl F
 /// If the peer fails.
 pub fn fill_wait(peer: &mut BatchPeer, tally: &mut Tally, is_over: &AtomicBool) {
     take_until_over(tally, is_over, |tally| {
-        for gram in peer.fill_wait(PATIENCE).expect("the peer is open") {
-            tally.add(gram.data, traffic::address(gram.src), gram.truncated);
-        }
+        let grams = peer.fill_wait(PATIENCE).expect("the peer is open");
+        grams.for_each(|gram| tally.add(gram.data, traffic::address(gram.src), gram.truncated));
     });
 }
 
