@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::config::{DEFAULT_BC, PeerConfig};
+use crate::config::{DEFAULT_BC, DEFAULT_COALESCING_BC, PeerConfig};
 use crate::endpoint::Endpoint;
 use crate::gram::Gram;
 use crate::grams::Grams;
@@ -82,10 +82,12 @@ impl std::fmt::Debug for Outbox {
 
 impl Transport for BatchPeer {
     fn new(config: PeerConfig) -> io::Result<Self> {
-        let bc = config.bc.unwrap_or(DEFAULT_BC);
+        let send_bc = config.bc.unwrap_or(DEFAULT_BC);
+        let bc = config.bc.unwrap_or(if config.coalesce { DEFAULT_COALESCING_BC } else { DEFAULT_BC });
+        let send_ring = SendRing::new(send_bc, config.gram_size)?;
         let mut peer = Self {
             ring: RecvRing::with(bc, config.slot_bytes(), config.io_uring)?,
-            outbox: Outbox { ring: SendRing::new(bc, config.gram_size)?, batch: SendBatch::new(bc), unreported: None },
+            outbox: Outbox { ring: send_ring, batch: SendBatch::new(send_bc), unreported: None },
             endpoint: Endpoint::new(&config, Some(bc))?,
             pace: Pace::new(config.gather),
         };

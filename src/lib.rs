@@ -93,7 +93,7 @@ mod wire;
 
 pub use batch_peer::{BatchPeer, BatchReceiver, BatchSender};
 pub use buffers::{BufReport, Direction, datagrams_held};
-pub use config::{DEFAULT_BC, DEFAULT_GATHER, Ha, PeerConfig};
+pub use config::{DEFAULT_BC, DEFAULT_COALESCING_BC, DEFAULT_GATHER, Ha, PeerConfig};
 pub use deeds::DoerId;
 pub use doer::{Cue, Deed, Doer, Doified, Opts, doify};
 pub use doist::{DoDoer, Doist};

@@ -107,6 +107,18 @@ fn h195_a_failing_gram_in_the_middle_is_named() {
 }
 
 #[test]
+fn a_coalescing_peer_receives_into_few_slots_and_sends_from_as_many_as_others() {
+    let mut peer = open_batch(config().coalesce(true));
+    assert_eq!(peer.bc(), Some(hio_udp::DEFAULT_COALESCING_BC));
+    let dst = peer.ha();
+    for _ in 0..hio_udp::DEFAULT_BC {
+        peer.queue(b"room", dst).unwrap();
+    }
+    assert_eq!(peer.queue(b"no room", dst), Err(Full::Ring));
+    assert_eq!(open_batch(config().coalesce(true).bc(3)).bc(), Some(3));
+}
+
+#[test]
 fn h197_more_than_1024_grams_take_several_calls() {
     let mut peer = open_batch(config().bc(4000).gram_size(16).recv_buf_bytes(4 << 20));
     let me = peer.ha();
