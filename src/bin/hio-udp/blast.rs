@@ -5,13 +5,14 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use hio_udp::{BatchPeer, PeerConfig, Stats, Stopped, Transport};
+use hio_udp::{Stats, Transport};
 use serde::Serialize;
 
 use crate::account::{self, grouped};
 use crate::args::{BlastOptions, Rate};
 use crate::failure::Failure;
 use crate::probe;
+use crate::sender::{self, PATIENCE, Sender};
 use crate::stop::Stop;
 
 /// Datagrams a batch at most.
@@ -22,12 +23,6 @@ const BATCH_BYTES_MAX: usize = 1 << 20;
 
 /// At a set rate, a batch gathers for this long before it goes out.
 const TICK: Duration = Duration::from_millis(1);
-
-/// Pause when the system or the device has no buffer.
-const NO_BUFFERS_PAUSE: Duration = Duration::from_millis(1);
-
-/// How long the kernel may refuse everything before that is an error: ENOBUFS can be for ever.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What became of the datagrams of a blast: `sent + failed` were tried.
 #[derive(Clone, Debug, Serialize)]
@@ -60,27 +55,17 @@ pub fn run(options: BlastOptions) -> Result<(), Failure> {
     }
     match first_error {
         Some(error) => {
-            let (failed, hint) = (report.failed, send_hint(&error));
+            let (failed, hint) = (report.failed, sender::hint(&error));
             Err(Failure::run(format!("{failed} datagrams to {to} failed, the first with: {error}{hint}")))
         }
         None => Ok(()),
     }
 }
 
-/// What would be right instead, where the error does not tell.
-fn send_hint(error: &io::Error) -> &'static str {
-    match error.kind() {
-        // EACCES, by ip(7) the answer to a broadcast that was not asked for; a packet filter says EPERM.
-        io::ErrorKind::PermissionDenied => "; a broadcast address, or what a firewall refuses, cannot be sent to",
-        io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable => "; choose another --to",
-        _ => "",
-    }
-}
-
-/// One sending socket.
+/// One sending socket and its numbers.
 struct Source {
     id: u32,
-    peer: BatchPeer,
+    sender: Sender,
     next_sequence: u64,
 }
 
@@ -115,7 +100,7 @@ pub fn blast(options: &BlastOptions, to: SocketAddr, stop: &Stop) -> Result<(Bla
         };
         let want = left.min(due).min(batch as u64) as usize;
         let source = &mut sources[turn % options.sources];
-        let settled = source.send(&mut grams[..want * options.size], to, options.size, stop, &mut first_error);
+        let settled = source.send(&mut grams[..want * options.size], options.size, stop, &mut first_error);
         turn += 1;
         tried += settled as u64;
         if settled > 0 {
@@ -145,55 +130,23 @@ fn wait_until_due(rate: f64, tried: u64, start: Instant) -> u64 {
 
 impl Source {
     fn open(to: SocketAddr, batch: usize, id: u32, segment: bool) -> io::Result<Self> {
-        let every_interface = if to.is_ipv4() { "0.0.0.0" } else { "::" };
-        let config = PeerConfig::new()
-            .name(format!("blast {id}"))
-            .ha((every_interface, 0))
-            .bc(batch)
-            .gram_size(1) // nothing is received or queued, so the rings can be small
-            .exclusive(true)
-            .segment(segment)
-            .reopen(true);
-        Ok(Self { id, peer: BatchPeer::new(config)?, next_sequence: 0 })
+        Ok(Self { id, sender: Sender::open(format!("blast {id}"), to, batch, segment)?, next_sequence: 0 })
     }
 
-    /// Numbers the prepared `grams` of `size` bytes and sends them all; gives how many were sent or failed, which is
-    /// fewer only if the kernel takes no more for long or a stop is asked for.
-    fn send(
-        &mut self,
-        grams: &mut [u8],
-        to: SocketAddr,
-        size: usize,
-        stop: &Stop,
-        first_error: &mut Option<io::Error>,
-    ) -> usize {
-        let count = grams.len() / size;
+    /// Numbers the prepared `grams` of `size` bytes and sends them all; gives how many are done with.
+    fn send(&mut self, grams: &mut [u8], size: usize, stop: &Stop, first_error: &mut Option<io::Error>) -> usize {
         for (sequence, gram) in (self.next_sequence..).zip(grams.chunks_exact_mut(size)) {
             probe::number(gram, self.id, sequence);
         }
-        let mut settled = 0;
-        let patience_ends = Instant::now() + PATIENCE;
-        while settled < count && !(stop.asked() || Instant::now() > patience_ends) {
-            let report = self.peer.send_batch(grams[settled * size..].chunks_exact(size).map(|gram| (gram, to)));
-            settled += report.settled();
-            if let Some((_, error)) = report.first_error.filter(|_| first_error.is_none()) {
-                // Told now: it goes on, because a network may come back, and it may go on for long.
-                account::say(&format!("hio-udp: note: sending to {to} failed: {error}; going on"));
-                *first_error = Some(error);
-            }
-            match report.stopped {
-                Stopped::WouldBlock => _ = self.peer.wait_writable(10 * TICK),
-                Stopped::NoBuffers => thread::sleep(NO_BUFFERS_PAUSE),
-                _ => {}
-            }
-        }
+        let count = grams.len() / size;
+        let settled = self.sender.send(grams.chunks_exact(size), count, stop, first_error);
         self.next_sequence += settled as u64;
         settled
     }
 }
 
 fn report(sources: &[Source], time: Duration) -> BlastReport {
-    let all: Vec<Stats> = sources.iter().map(|source| source.peer.stats()).collect();
+    let all: Vec<Stats> = sources.iter().map(|source| source.sender.peer.stats()).collect();
     let sum = |field: fn(&Stats) -> u64| all.iter().map(field).sum::<u64>();
     let mut failed_by_errno = std::collections::BTreeMap::new();
     for (errno, count) in all.iter().flat_map(|stats| stats.grams_send_failed_by_errno.iter()) {

@@ -28,6 +28,7 @@ mod inspect;
 mod packets;
 mod probe;
 mod records;
+mod sender;
 mod status;
 mod stop;
 mod summary;
