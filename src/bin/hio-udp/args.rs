@@ -37,6 +37,8 @@ pub enum Command {
     Blast(BlastOptions),
     /// Tell what captures hold: counts, rates, sizes, sources, losses, damage.
     Inspect(InspectOptions),
+    /// Send the datagrams of captures again, with the original timing or another.
+    Replay(ReplayOptions),
 }
 
 #[derive(Args, Debug)]
@@ -156,6 +158,47 @@ Examples:
 Several files are summed up as one capture. A damaged file is read as far as it can be, and damage is no
 failure: the report tells where, what kind and how many bytes.";
 
+#[derive(Args, Clone, Debug)]
+#[command(after_help = REPLAY_EXAMPLES, allow_negative_numbers = true)]
+pub struct ReplayOptions {
+    /// Captures, pcap or pcapng, as they are or compressed by gzip or zstd; - is standard input.
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+
+    /// Where to send.
+    #[arg(long, value_name = "ADDR:PORT", value_parser = destination)]
+    pub to: HostPort,
+
+    /// Times as fast as captured, or max for as fast as the socket takes them.
+    #[arg(long, value_name = "X|max", default_value = "1")]
+    pub speed: Speed,
+
+    /// How many times to send all of it.
+    #[arg(long = "loop", value_name = "N", default_value_t = 1, value_parser = positive)]
+    pub rounds: u64,
+
+    /// Send also datagrams of which the capture holds only a part, as far as it does.
+    #[arg(long)]
+    pub allow_cut: bool,
+
+    /// Let the kernel cut rows of equal datagrams from one message (UDP_SEGMENT): much faster at max.
+    #[arg(long)]
+    pub segment: bool,
+
+    /// Print the account as one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+const REPLAY_EXAMPLES: &str = "\
+Examples:
+  hio-udp replay flows.pcapng --to 127.0.0.1:2055
+  hio-udp replay monday.pcap.gz tuesday.pcap.gz --to collector.example:2055 --speed 10
+  hio-udp replay flows.pcapng --to 127.0.0.1:2055 --speed max --loop 100 --json | jq .datagrams_per_s
+
+All datagrams go to one destination, from one port of this machine, in the order of the captures. A file
+follows the one before without a pause. Every packet is sent, failed, not_sent (a stop) or skipped, by why.";
+
 /// A host, by name or address, and a port; not resolved yet.
 #[derive(Clone, Debug)]
 pub struct HostPort {
@@ -221,6 +264,28 @@ impl FromStr for Rate {
     }
 }
 
+/// How fast a capture is sent again.
+#[derive(Clone, Copy, Debug)]
+pub enum Speed {
+    Max,
+    /// Times as fast as captured.
+    Times(f64),
+}
+
+impl FromStr for Speed {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "max" {
+            return Ok(Self::Max);
+        }
+        match text.parse::<f64>() {
+            Ok(factor) if factor > 0.0 && factor.is_finite() => Ok(Self::Times(factor)),
+            _ => Err("want a factor, more than 0, or max".to_owned()),
+        }
+    }
+}
+
 /// A number from `low` to `high`, or an error that says so.
 fn in_range(text: &str, what: &str, low: usize, high: usize) -> Result<usize, String> {
     match text.parse() {
@@ -271,7 +336,7 @@ pub fn parse() -> Result<Option<Command>, Failure> {
             Ok(None)
         }
         Err(error) if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            Err(Failure::Usage("no command given: want ingest, blast or inspect".to_owned()))
+            Err(Failure::Usage("no command given: want ingest, blast, inspect or replay".to_owned()))
         }
         Err(error) => Err(Failure::Usage(one_line(&error.render().to_string()))),
     }

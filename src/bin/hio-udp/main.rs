@@ -7,6 +7,7 @@
 //!            │        └───── account (what became of every datagram)
 //!            ├── blast ───── probe   (makes them)
 //!            ├── demo: both at once
+//!            ├── replay ──── packets, sender
 //!            └── inspect ─── unpack ── packets ── blocks (pcapng), records (pcap) ── window
 //!                  └── summary ── headers, heavy, timeline
 //! ```
@@ -28,6 +29,7 @@ mod inspect;
 mod packets;
 mod probe;
 mod records;
+mod replay;
 mod sender;
 mod status;
 mod stop;
@@ -65,5 +67,6 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Ingest(options) => ingest::run(options),
         Command::Blast(options) => blast::run(options),
         Command::Inspect(options) => inspect::run(options),
+        Command::Replay(options) => replay::run(options),
     }
 }

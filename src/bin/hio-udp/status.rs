@@ -37,10 +37,8 @@ pub const REFRESH_EVERY: Duration = Duration::from_millis(250);
 
 impl StatusLine {
     pub fn new() -> Self {
-        let bar = ProgressBar::new_spinner()
-            .with_style(ProgressStyle::with_template("{wide_msg}").expect("a fixed template"));
         let now = Instant::now();
-        Self { bar, last: Live::default(), last_at: now, start: now }
+        Self { bar: new_bar(), last: Live::default(), last_at: now, start: now }
     }
 
     pub fn show(&mut self, live: Live) {
@@ -73,6 +71,34 @@ impl StatusLine {
     pub fn clear(&self) {
         self.bar.finish_and_clear();
     }
+}
+
+/// A line of any text, as [`StatusLine`] is one of an ingest.
+pub struct TextLine {
+    bar: ProgressBar,
+    last_at: Instant,
+}
+
+impl TextLine {
+    pub fn new() -> Self {
+        Self { bar: new_bar(), last_at: Instant::now() }
+    }
+
+    /// Shows what `text` gives, if it is time for another.
+    pub fn show(&mut self, text: impl FnOnce() -> String) {
+        if self.last_at.elapsed() >= REFRESH_EVERY {
+            self.bar.set_message(text());
+            self.last_at = Instant::now();
+        }
+    }
+
+    pub fn clear(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+fn new_bar() -> ProgressBar {
+    ProgressBar::new_spinner().with_style(ProgressStyle::with_template("{wide_msg}").expect("a fixed template"))
 }
 
 fn size(bytes: u64) -> String {
