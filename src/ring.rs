@@ -46,7 +46,8 @@ fn check_shape(bc: usize, gram_size: usize) -> io::Result<()> {
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub struct RecvRing {
-    pub(crate) slots: RecvSlots,
+    /// Apart, so that a ring is small to move: from thread to thread, above all.
+    pub(crate) slots: Box<RecvSlots>,
     /// Payload bytes of the last batch.
     filled_bytes: usize,
     /// The first gram not yet handed out.
@@ -78,7 +79,7 @@ impl RecvRing {
     /// As [`new`](Self::new); `io_uring` says whether it may be filled that way, where the crate can.
     pub(crate) fn with(bc: usize, gram_size: usize, io_uring: bool) -> io::Result<Self> {
         check_shape(bc, gram_size)?;
-        let slots = RecvSlots::new(bc, gram_size, io_uring)?;
+        let slots = Box::new(RecvSlots::new(bc, gram_size, io_uring)?);
         let (filled_bytes, cursor, taken) = (0, Cursor::default(), None);
         Ok(Self { slots, filled_bytes, cursor, taken, _not_sync: PhantomData })
     }
