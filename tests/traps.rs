@@ -72,6 +72,8 @@ fn send_segmented(data: &[u8], segment: c_int, dst: SocketAddr) -> bool {
 
 /// SOF_TIMESTAMPING_RX_SOFTWARE and SOF_TIMESTAMPING_SOFTWARE (linux/net_tstamp.h): a long control message.
 const SOFTWARE_RX_TIME: c_int = (1 << 3) | (1 << 4);
+/// Where a long has 4 bytes, there is room for more control messages than these tests ask for.
+const HAS_SMALL_MESSAGES: bool = cfg!(target_pointer_width = "32");
 
 /// `count` bytes in which no stretch is like another.
 fn pattern(count: usize) -> Vec<u8> {
@@ -113,10 +115,10 @@ extern "C" fn on_signal(_: c_int) {
     SIGNALS.fetch_add(1, Ordering::SeqCst);
 }
 
-/// Sends SIGUSR1 to a thread of this process.
-fn signal(thread: libc::pthread_t) {
+/// Sends SIGUSR1 to a thread of this process. Its id is a pointer in musl, which could not be sent.
+fn signal(thread: usize) {
     // SAFETY: the thread has not been joined: the test that calls this holds it inside a scope.
-    assert_eq!(unsafe { libc::pthread_kill(thread, libc::SIGUSR1) }, 0);
+    assert_eq!(unsafe { libc::pthread_kill(thread as libc::pthread_t, libc::SIGUSR1) }, 0);
 }
 
 #[test]
@@ -134,7 +136,7 @@ fn t03_real_signals_during_waits_and_calls_do_no_harm() {
     let received = std::thread::scope(|scope| {
         let receiver = scope.spawn(move || {
             // SAFETY: gives this thread's own id.
-            tell.send(unsafe { libc::pthread_self() }).unwrap();
+            tell.send(unsafe { libc::pthread_self() } as usize).unwrap();
             let mut received = 0;
             while received + (peer.stats().kernel_dropped as usize) < GRAMS {
                 let grams = peer.fill_wait(PATIENCE).unwrap();
@@ -407,7 +409,7 @@ fn t11_cut_control_data_is_counted_and_never_glues_datagrams_together() {
     for coalesce in [false, true] {
         let mut peer =
             open_batch(config().bc(8).coalesce(coalesce).rx_time(true).dst_addr(true).ecn(true).gram_size(2000));
-        if !takes_batches(&peer) {
+        if !takes_batches(&peer) || HAS_SMALL_MESSAGES {
             continue;
         }
         // More control messages than this crate asks for, and has room for.
@@ -454,7 +456,7 @@ fn t10_a_plain_peer_never_coalesces() {
 #[test]
 fn t11_a_batch_of_refused_buffers_only_is_not_the_end_of_the_queue() {
     let mut peer = open_batch(config().bc(1).coalesce(true).rx_time(true).dst_addr(true).ecn(true));
-    if !peer.coalesces() {
+    if !peer.coalesces() || HAS_SMALL_MESSAGES {
         return;
     }
     // As much as fits beside a plain datagram, so that the segment size is what is too much.
