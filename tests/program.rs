@@ -7,83 +7,21 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketOption;
-use pcap_file::pcapng::blocks::interface_statistics::InterfaceStatisticsOption;
 use pcap_file::pcapng::{Block, PcapNgReader};
 use serde_json::Value;
 
+#[path = "util/captures.rs"]
+mod captures;
 #[path = "util/program.rs"]
 mod util;
-use util::{Ingest, PROGRAM, Scratch, blast, limited, number, run, send_signal};
+use captures::read_capture;
+use util::{Ingest, PROGRAM, Scratch, assert_adds_up, blast, limited, number, run, send_signal};
 
 /// Whether this process, and so every program it starts, was started with SIGHUP ignored (`nohup`).
 fn ignores_hangups() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap_or("0");
     u64::from_str_radix(mask.trim(), 16).unwrap() & 1 == 1
-}
-
-/// One packet of a capture, as an independent reader sees it.
-#[derive(Debug)]
-struct Packet {
-    time: Duration,
-    original_len: usize,
-    /// Datagrams lost before it.
-    dropped: u64,
-    bytes: Vec<u8>,
-}
-
-impl Packet {
-    fn is_v4(&self) -> bool {
-        self.bytes[0] >> 4 == 4
-    }
-
-    fn headers(&self) -> usize {
-        if self.is_v4() { 28 } else { 48 }
-    }
-
-    fn port(&self, at: usize) -> u16 {
-        let udp = self.headers() - 8;
-        u16::from_be_bytes([self.bytes[udp + at], self.bytes[udp + at + 1]])
-    }
-
-    fn payload(&self) -> &[u8] {
-        &self.bytes[self.headers()..]
-    }
-}
-
-/// Reads a capture: its packets, and the drops its last statistics block tells.
-fn read_capture(file: &Scratch) -> (Vec<Packet>, Option<u64>) {
-    let mut reader = PcapNgReader::new(std::fs::File::open(&file.0).unwrap()).unwrap();
-    let (mut packets, mut dropped) = (Vec::new(), None);
-    while let Some(block) = reader.next_block() {
-        match block.expect("a whole block") {
-            Block::EnhancedPacket(packet) => packets.push(Packet {
-                time: packet.timestamp,
-                original_len: packet.original_len as usize,
-                dropped: packet
-                    .options
-                    .iter()
-                    .map(|option| if let EnhancedPacketOption::DropCount(n) = option { *n } else { 0 })
-                    .sum(),
-                bytes: packet.data.into_owned(),
-            }),
-            Block::InterfaceStatistics(statistics) => {
-                for option in statistics.options {
-                    if let InterfaceStatisticsOption::IsbOsDrop(count) = option {
-                        dropped = Some(count);
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-    (packets, dropped)
-}
-
-fn assert_adds_up(account: &Value, sent: u64) {
-    let sum = number(account, "delivered") + number(account, "kernel_dropped") + number(account, "left_behind");
-    assert_eq!(sum, sent, "{account}");
 }
 
 #[test]
@@ -93,7 +31,7 @@ fn the_demo_accounts_for_every_datagram_and_its_file_holds_them() {
     let account: Value = serde_json::from_slice(&output.stdout).unwrap();
     let file = Scratch(account["file"].as_str().unwrap().into());
     assert_adds_up(&account, number(&account, "sent"));
-    let (packets, _) = read_capture(&file);
+    let (packets, _) = read_capture(&file.0);
     assert!(number(&account, "written") > 10_000, "{account}");
     assert_eq!(packets.len() as u64, number(&account, "written"));
     assert_eq!(number(&account, "written"), number(&account, "delivered"));
@@ -118,7 +56,7 @@ fn a_stop_reads_out_and_writes_what_the_kernel_still_holds() {
     ingest.signal("CONT");
     let (code, account, _) = ingest.end();
     assert_eq!((code, number(&account, "written"), number(&account, "sent_seen")), (0, 200, 200));
-    assert_eq!(read_capture(&file).0.len(), 200);
+    assert_eq!(read_capture(&file.0).0.len(), 200);
     assert_adds_up(&account, 200);
 }
 
@@ -163,7 +101,7 @@ fn what_the_kernel_drops_is_counted_in_the_account_and_in_the_file() {
     let (_, account, _) = ingest.stop();
     assert_adds_up(&account, sent + 1);
     assert!(number(&account, "kernel_dropped") > 0);
-    let (packets, dropped) = read_capture(&file);
+    let (packets, dropped) = read_capture(&file.0);
     assert_eq!(packets.len() as u64, number(&account, "written"));
     assert_eq!(dropped, Some(number(&account, "kernel_dropped")));
     if account["backend"] != "single" {
@@ -195,7 +133,7 @@ fn every_kind_of_datagram_is_stored_as_it_came() {
     let (code, account, _) = ingest.stop();
     assert_eq!((code, number(&account, "written"), number(&account, "truncated")), (0, 9, 3));
     assert_eq!(account["sent_seen"], Value::Null);
-    let (packets, _) = read_capture(&file);
+    let (packets, _) = read_capture(&file.0);
     for (packet, size) in packets.iter().zip(sizes) {
         assert_eq!(packet.payload(), vec![size as u8; size.min(1000)], "{size}");
         assert_eq!(packet.original_len, 28 + size);
@@ -213,7 +151,7 @@ fn a_wildcard_ingest_takes_both_families_and_stores_true_destinations() {
     UdpSocket::bind("[::1]:0").unwrap().send_to(b"six", ("::1", port)).unwrap();
     let (_, account, _) = ingest.stop();
     assert_eq!(number(&account, "written"), 2);
-    let (packets, _) = read_capture(&file);
+    let (packets, _) = read_capture(&file.0);
     let [four, six] = packets.as_slice() else { panic!("{packets:?}") };
     if account["backend"] != "single" {
         assert_eq!(four.bytes[12..20], [127, 0, 0, 1, 127, 0, 0, 2]);
@@ -232,7 +170,7 @@ fn count_stops_exactly_and_what_was_read_beyond_is_left_behind() {
     ingest.signal("CONT");
     let (code, account, _) = ingest.end();
     assert_eq!((code, number(&account, "delivered"), number(&account, "left_behind")), (0, 150, 50));
-    assert_eq!(read_capture(&file).0.len(), 150);
+    assert_eq!(read_capture(&file.0).0.len(), 150);
 }
 
 #[test]
@@ -319,7 +257,7 @@ fn a_disk_that_fills_up_ends_it_and_the_file_keeps_whole_blocks() {
     let (code, account, said) = ingest.end();
     assert_eq!(code, 1, "{said}");
     assert!(said.contains(file.arg()) && said.contains("first"), "{said}");
-    let (packets, _) = read_capture(&file);
+    let (packets, _) = read_capture(&file.0);
     assert!(!packets.is_empty());
     assert_eq!(packets.len() as u64, number(&account, "written"));
     let delivered = number(&account, "delivered");
@@ -479,7 +417,7 @@ fn a_limit_on_the_size_of_files_is_an_error_and_no_death() {
     let (code, account, said) = ingest.end();
     assert_eq!(code, 1, "{said}");
     assert!(said.contains(file.arg()), "{said}");
-    assert_eq!(read_capture(&file).0.len() as u64, number(&account, "written"));
+    assert_eq!(read_capture(&file.0).0.len() as u64, number(&account, "written"));
 }
 
 #[test]

@@ -33,6 +33,8 @@ impl Drop for Scratch {
 pub struct Ingest {
     pub child: Child,
     pub addr: SocketAddr,
+    /// What it said before it received.
+    pub noted: String,
     pub stderr: BufReader<std::process::ChildStderr>,
 }
 
@@ -47,15 +49,16 @@ impl Ingest {
     pub fn spawn(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
-        let mut line = String::new();
+        let (mut line, mut noted) = (String::new(), String::new());
         let addr = loop {
             line.clear();
-            assert_ne!(stderr.read_line(&mut line).unwrap(), 0, "ended before it received");
+            assert_ne!(stderr.read_line(&mut line).unwrap(), 0, "ended before it received: {noted}");
             if let Some(rest) = line.strip_prefix("receiving on ") {
                 break rest.split(';').next().unwrap().parse().unwrap();
             }
+            noted.push_str(&line);
         };
-        Self { child, addr, stderr }
+        Self { child, addr, noted, stderr }
     }
 
     pub fn signal(&self, name: &str) {
@@ -110,4 +113,10 @@ pub fn limited(limit: &str, args: &[&str]) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", &format!("{limit}; exec \"$0\" \"$@\""), PROGRAM]).args(args);
     command
+}
+
+/// Checks that every datagram sent is in the account.
+pub fn assert_adds_up(account: &Value, sent: u64) {
+    let sum = number(account, "delivered") + number(account, "kernel_dropped") + number(account, "left_behind");
+    assert_eq!(sum, sent, "{account}");
 }
