@@ -7,11 +7,12 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::failure::Failure;
+use crate::sinks::SinkAccount;
 
 /// The final account of an ingest.
 ///
 /// Every datagram that reached the socket is in exactly one of `delivered`, `kernel_dropped` and
-/// `left_behind`. With a file, every delivered one is in exactly one of `written` and `not_written`.
+/// `left_behind`. For each sink, every delivered one is in exactly one of its `written` and `not_written`.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Account {
     /// Datagrams the demo's own sender sent.
@@ -30,9 +31,9 @@ pub struct Account {
     pub truncated: u64,
     /// Of the delivered: blast's with a wrong checksum, or without a readable source.
     pub malformed: u64,
-    /// Datagrams in the file.
+    /// Datagrams in the file, or written by all sinks together.
     pub written: u64,
-    /// Delivered with a file to write, and yet not in it.
+    /// Delivered with a sink to write to, and yet not written: of all sinks together.
     pub not_written: u64,
     /// Payload bytes delivered, without what was cut off.
     pub bytes: u64,
@@ -50,6 +51,9 @@ pub struct Account {
     /// Any bytes but 0 may stand in a path; JSON has only UTF-8.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "lossily")]
     pub file: Option<PathBuf>,
+    /// Each sink's part, `--out` first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sinks: Vec<SinkAccount>,
 }
 
 impl Account {
@@ -61,6 +65,12 @@ impl Account {
     pub fn print(&self, as_json: bool) -> Result<(), Failure> {
         if as_json { print_json(self) } else { print_line(&self.to_string()) }
     }
+
+    /// As [`Account::print`], but to standard error.
+    pub fn say(&self, as_json: bool) -> Result<(), Failure> {
+        say(&if as_json { to_json(self) } else { self.to_string() });
+        Ok(())
+    }
 }
 
 fn lossily<S: serde::Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -69,7 +79,11 @@ fn lossily<S: serde::Serializer>(path: &Option<PathBuf>, serializer: S) -> Resul
 
 /// Prints one object to standard output; a reader that has gone away is no error.
 pub fn print_json(value: &impl Serialize) -> Result<(), Failure> {
-    print_line(&serde_json::to_string(value).expect("plain numbers and strings always serialise"))
+    print_line(&to_json(value))
+}
+
+fn to_json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("plain numbers and strings always serialise")
 }
 
 /// As [`print_json`], for text.
@@ -122,7 +136,7 @@ impl fmt::Display for Account {
         row("left_behind", grouped(self.left_behind), "past the stop, --count or a failure")?;
         row("truncated", grouped(self.truncated), "of the delivered: longer than --gram-size")?;
         row("malformed", grouped(self.malformed), "of the delivered: damaged")?;
-        if self.file.is_some() {
+        if !self.sinks.is_empty() {
             row("written", grouped(self.written), "")?;
             row("not_written", grouped(self.not_written), "")?;
         }
@@ -136,6 +150,9 @@ impl fmt::Display for Account {
         row("datagrams_per_s", grouped(self.datagrams_per_s), "")?;
         let share = self.delivered as f64 / self.syscalls.max(1) as f64;
         row("syscalls", grouped(self.syscalls), &format!("{share:.1} datagrams each ({})", self.backend))?;
+        for sink in self.sinks.iter().filter(|sink| self.sinks.len() > 1 || sink.not_written > 0) {
+            writeln!(f, "  {sink}")?;
+        }
         let sum = format!("{} + {} + {}", self.delivered, self.kernel_dropped, self.left_behind);
         write!(f, "  delivered + kernel_dropped + left_behind = {sum} = {}", self.arrived())?;
         if let Some(sent) = self.sent {

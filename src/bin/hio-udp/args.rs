@@ -12,6 +12,7 @@ use hio_udp::{MAX_DATAGRAM_SIZE, MAX_PAYLOAD_V4};
 use crate::account::printed;
 use crate::failure::Failure;
 use crate::probe;
+use crate::sinks;
 
 /// Receive UDP datagrams at high rate, store them, and account for every one of them.
 #[derive(Debug, Parser)]
@@ -65,6 +66,14 @@ pub struct IngestOptions {
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
 
+    /// Where every datagram goes; may be given several times: pcapng:DIR (segments), jsonl:FILE or jsonl:-
+    /// (a line each), udp:ADDR:PORT (once more, to there), unix:PATH (to a local datagram socket) or null.
+    #[arg(long = "sink", value_name = "KIND:PLACE")]
+    pub sinks: Vec<sinks::Spec>,
+
+    #[command(flatten)]
+    pub segments: sinks::Limits,
+
     /// Stop after so many datagrams.
     #[arg(long, value_name = "N", value_parser = positive)]
     pub count: Option<u64>,
@@ -83,7 +92,7 @@ pub struct IngestOptions {
 
     /// Show it on this machine: five seconds of load from a sender of its own, on a free port, into
     /// a temporary file.
-    #[arg(long, conflicts_with_all = ["bind", "out", "count", "duration"])]
+    #[arg(long, conflicts_with_all = ["bind", "out", "sinks", "count", "duration"])]
     pub demo: bool,
 }
 
@@ -91,10 +100,16 @@ const INGEST_EXAMPLES: &str = "\
 Examples:
   hio-udp ingest --demo
   hio-udp ingest --bind '[::]:6343' --out sflow.pcapng --duration 60
+  hio-udp ingest --bind 0.0.0.0:2055 --sink pcapng:/var/lib/flows --rotate-every 5m --keep-bytes 20G
+  hio-udp ingest --sink jsonl:- | jq -r .text
+  hio-udp ingest --sink pcapng:kept --sink udp:192.0.2.7:2055 --sink udp:192.0.2.8:2055
   hio-udp ingest --count 1000 --json | jq .kernel_dropped
 
 The account: every datagram that reached the socket is in exactly one of delivered, kernel_dropped
-and left_behind; with --out, every delivered one is in written or not_written.";
+and left_behind; for --out and each --sink, every delivered one is in written or not_written.
+What stores (--out, pcapng, jsonl) may make receiving wait, and the kernel counts what its buffer
+then cannot hold; what passes on (udp, unix) never does, and counts what its queue cannot hold.
+With jsonl:- the account is printed on standard error.";
 
 #[derive(Args, Clone, Debug)]
 #[command(after_help = BLAST_EXAMPLES, allow_negative_numbers = true)]
@@ -220,7 +235,7 @@ impl HostPort {
     }
 }
 
-fn destination(text: &str) -> Result<HostPort, String> {
+pub fn destination(text: &str) -> Result<HostPort, String> {
     match host_port(text)? {
         HostPort { port: 0, .. } => Err("port 0 cannot be sent to; want a port from 1 to 65535".to_owned()),
         destination => Ok(destination),

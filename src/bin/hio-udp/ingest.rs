@@ -1,10 +1,11 @@
 //! `ingest`: receive, store, account.
 //!
-//! One thread receives and lays datagrams into the capture; the disk has a thread of its own; the
-//! main thread shows the status line and waits for the stop.
+//! One thread receives and hands datagrams to the sinks, which have threads of their own; the main thread
+//! shows the status line and waits for the stop.
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
@@ -13,9 +14,9 @@ use hio_udp::{BatchPeer, Direction, Gram, PeerConfig, Stats, Transport};
 
 use crate::account::{Account, say};
 use crate::args::IngestOptions;
-use crate::capture::Capture;
 use crate::failure::Failure;
 use crate::probe::Tracker;
+use crate::sinks::{self, Sinks};
 use crate::status::{self, Live, StatusLine};
 use crate::stop::Stop;
 
@@ -33,11 +34,12 @@ const LOOK_AROUND_BUSY: Duration = Duration::from_millis(100);
 
 pub fn run(options: IngestOptions) -> Result<(), Failure> {
     let stop = Stop::on_signals().map_err(|error| Failure::run(format!("cannot catch signals: {error}")))?;
-    let is_json = options.json;
+    sinks::check(&options)?;
+    let (is_json, is_stdout_taken) = (options.json, options.sinks.iter().any(sinks::Spec::takes_stdout));
     let ingest = Ingest::start(options, stop, None)?;
     say(&format!("receiving on {}; Ctrl-C stops", ingest.local));
     let (account, failure) = ingest.wait();
-    let printed = account.print(is_json);
+    let printed = if is_stdout_taken { account.say(is_json) } else { account.print(is_json) };
     failure.map_or(printed, Err)
 }
 
@@ -58,15 +60,15 @@ impl Ingest {
         let peer = open_peer(&options, bind)?;
         let local = peer.ha();
         let stop = stop.or_at(options.duration.and_then(|duration| Instant::now().checked_add(duration)));
-        let capture = match &options.out {
-            Some(path) => Some(Capture::create(path, local, stop.clone(), options.drain).map_err(|error| {
-                let path = path.display();
-                Failure::run(format!("cannot write '{path}': {error}; choose another --out"))
-            })?),
-            None => None,
+        let entries = sinks::open(&options, local)?;
+        let sinks = if entries.is_empty() {
+            None
+        } else {
+            let sinks = Sinks::start(entries, local, stop.clone(), options.drain);
+            Some(sinks.map_err(|error| Failure::run(format!("cannot start a thread: {error}")))?)
         };
         let live = Arc::new(Mutex::new(Live::default()));
-        let receiver = Receiver::new(peer, capture, &options, stop, sender, Arc::clone(&live), thread::current());
+        let receiver = Receiver::new(peer, sinks, &options, stop, sender, Arc::clone(&live), thread::current());
         let receiver = thread::Builder::new()
             .name("receiver".to_owned())
             .spawn(move || receiver.run())
@@ -95,7 +97,7 @@ impl Ingest {
 }
 
 fn open_peer(options: &IngestOptions, bind: SocketAddr) -> Result<BatchPeer, Failure> {
-    let stored = options.out.is_some();
+    let stored = options.out.is_some() || !options.sinks.is_empty();
     let config = PeerConfig::new()
         .name("ingest")
         .ha(bind)
@@ -103,7 +105,7 @@ fn open_peer(options: &IngestOptions, bind: SocketAddr) -> Result<BatchPeer, Fai
         .gram_size(options.gram_size)
         .recv_buf_bytes(options.rcvbuf)
         .exclusive(true)
-        // Both cost time per datagram, so only where the file needs them.
+        // Both cost time per datagram, so only where a sink needs them.
         .rx_time(stored)
         .dst_addr(stored && bind.ip().to_canonical().is_unspecified());
     let mut peer = BatchPeer::new(config).map_err(|error| {
@@ -134,6 +136,7 @@ struct Receiver {
     stop: Stop,
     sender: Option<Stop>,
     drain: Duration,
+    out: Option<PathBuf>,
     live: Arc<Mutex<Live>>,
     main: Thread,
     next_look: Instant,
@@ -141,7 +144,7 @@ struct Receiver {
 
 /// What is done with each datagram, and counted.
 struct Tally {
-    capture: Option<Capture>,
+    sinks: Option<Sinks>,
     tracker: Tracker,
     count_max: u64,
     delivered: u64,
@@ -166,11 +169,14 @@ impl Tally {
             self.bytes += gram.data.len() as u64;
             self.truncated += u64::from(gram.truncated);
             self.tracker.see(gram.data, gram.truncated);
-            if let Some(capture) = &mut self.capture {
-                capture.add(&gram);
+            if let Some(sinks) = &mut self.sinks {
+                sinks.add(&gram);
             }
         }
         if self.delivered > before {
+            if let Some(sinks) = &mut self.sinks {
+                sinks.end_batch();
+            }
             let now = Instant::now();
             self.first.get_or_insert(now);
             self.last = Some(now);
@@ -178,12 +184,12 @@ impl Tally {
     }
 
     fn is_done(&self) -> bool {
-        self.delivered == self.count_max || self.error.is_some() || self.capture.as_ref().is_some_and(Capture::failed)
+        self.delivered == self.count_max || self.error.is_some() || self.sinks.as_ref().is_some_and(Sinks::is_over)
     }
 }
 
 impl Tally {
-    /// The account without the file's part; `kernel_dropped` is the count from before the stop.
+    /// The account without the sinks' part; `kernel_dropped` is the count from before the stop.
     fn account(&self, stats: &Stats, kernel_dropped: u64) -> Account {
         let undecodable = stats.grams_undecodable;
         // What was turned away while stopping was dropped by the kernel too, but not for want of room.
@@ -215,7 +221,7 @@ impl Tally {
 impl Receiver {
     fn new(
         peer: BatchPeer,
-        capture: Option<Capture>,
+        sinks: Option<Sinks>,
         options: &IngestOptions,
         stop: Stop,
         sender: Option<Stop>,
@@ -224,7 +230,7 @@ impl Receiver {
     ) -> Self {
         let now = Instant::now();
         let tally = Tally {
-            capture,
+            sinks,
             tracker: Tracker::default(),
             count_max: options.count.unwrap_or(u64::MAX),
             delivered: 0,
@@ -235,7 +241,7 @@ impl Receiver {
             last: None,
             error: None,
         };
-        Self { peer, tally, stop, sender, drain: options.drain, live, main, next_look: now }
+        Self { peer, tally, stop, sender, drain: options.drain, out: options.out.clone(), live, main, next_look: now }
     }
 
     fn run(mut self) -> (Account, Option<Failure>) {
@@ -261,46 +267,41 @@ impl Receiver {
         if now >= self.next_look {
             self.next_look = now + LOOK_AROUND_BUSY;
             let stats = self.peer.stats();
-            if let Some(capture) = &mut self.tally.capture {
-                capture.tick(stats.kernel_dropped);
+            if let Some(sinks) = &mut self.tally.sinks {
+                sinks.tick(stats.kernel_dropped);
             }
             let live = Live {
                 delivered: self.tally.delivered,
                 bytes: self.tally.bytes,
                 kernel_dropped: stats.kernel_dropped,
                 recv_calls: stats.recv_calls,
-                file_bytes: self.tally.capture.as_ref().map(Capture::bytes_on_disk),
+                file_bytes: self.tally.sinks.as_ref().map(Sinks::bytes_written),
             };
             *self.live.lock().expect("nobody panics with the lock held") = live;
         }
         self.stop.asked()
     }
 
-    /// Reads out what the kernel still holds, closes the file, and draws the account.
+    /// Reads out what the kernel still holds, closes the sinks, and draws the account.
     fn end(mut self) -> (Account, Option<Failure>) {
         let kernel_dropped = self.peer.stats().kernel_dropped;
         self.read_out();
         let stats = self.peer.stats();
         let local = self.peer.ha();
-        let capture = self.tally.capture.take();
+        let sinks = self.tally.sinks.take();
         let failure = self.tally.error.take();
         let mut failure = failure.map(|error| Failure::run(format!("receiving on {local} failed: {error}")));
         let mut account = self.tally.account(&stats, kernel_dropped);
-        if let Some(capture) = capture {
-            let path = capture.path().to_owned();
-            let finished = capture.finish(kernel_dropped);
-            account.written = finished.packets_on_disk;
-            account.not_written = account.delivered - account.written;
-            account.syscalls += finished.writes;
-            if let Some(error) = finished.error {
-                failure = Some(Failure::run(format!(
-                    "cannot write '{}': {error}; it holds the first {} datagrams whole; free some space or choose \
-                     another --out",
-                    path.display(),
-                    account.written
-                )));
+        account.file = self.out.take();
+        if let Some(sinks) = sinks {
+            let finished = sinks.finish(kernel_dropped, account.delivered, stats.grams_undecodable);
+            failure = sinks::failure(&finished).or(failure);
+            for sink in finished {
+                account.written += sink.account.written;
+                account.not_written += sink.account.not_written;
+                account.syscalls += sink.calls;
+                account.sinks.push(sink.account);
             }
-            account.file = Some(path);
         }
         (account, failure)
     }

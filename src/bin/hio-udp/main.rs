@@ -1,7 +1,7 @@
 //! `hio-udp`: receive UDP datagrams at high rate, store them, and account for every one of them.
 //!
 //! ```text
-//!  main ── args ── ingest ── capture (pcapng) ── disk thread
+//!  main ── args ── ingest ── sinks   (where datagrams go, each in a thread of its own)
 //!            │        ├───── probe   (recognises blast's datagrams)
 //!            │        ├───── status  (the live line)
 //!            │        └───── account (what became of every datagram)
@@ -18,7 +18,6 @@ mod account;
 mod args;
 mod blast;
 mod blocks;
-mod capture;
 mod demo;
 mod endian;
 mod failure;
@@ -31,6 +30,7 @@ mod probe;
 mod records;
 mod replay;
 mod sender;
+mod sinks;
 mod status;
 mod stop;
 mod summary;

@@ -6,13 +6,32 @@ const NANOS_PER_SECOND: Nanos = 1_000_000_000;
 
 /// A time as RFC 3339 writes it, in UTC, as exact as it is told: `2026-11-24T23:03:00.000000001Z`.
 pub fn text(time: Nanos) -> String {
+    let exact = exact(time);
+    let (seconds, fraction) = exact.trim_end_matches('Z').split_once('.').expect("a point before the fraction");
+    match fraction.trim_end_matches('0') {
+        "" => format!("{seconds}Z"),
+        fraction => format!("{seconds}.{fraction}Z"),
+    }
+}
+
+/// The same with all nine digits, so that texts sort as times do: `2026-11-24T23:03:00.500000000Z`.
+pub fn exact(time: Nanos) -> String {
+    let ([year, month, day, hour, minute, second], nanos) = parts(time);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanos:09}Z")
+}
+
+/// For names of files, to the second: `20261124T230300Z`.
+pub fn compact(time: Nanos) -> String {
+    let ([year, month, day, hour, minute, second], _) = parts(time);
+    format!("{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z")
+}
+
+/// Year, month, day, hour, minute and second, and the nanoseconds behind them.
+fn parts(time: Nanos) -> ([Nanos; 6], Nanos) {
     let (seconds, nanos) = (time.div_euclid(NANOS_PER_SECOND), time.rem_euclid(NANOS_PER_SECOND));
     let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
     let (year, month, day) = civil(days);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    let fraction = if nanos == 0 { String::new() } else { format!(".{nanos:09}") };
-    let fraction = fraction.trim_end_matches('0');
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}{fraction}Z")
+    ([year, month, day, second / 3600, second / 60 % 60, second % 60], nanos)
 }
 
 /// Year, month and day of so many days after 1970-01-01; the method is Howard Hinnant's `civil_from_days`.
@@ -45,6 +64,8 @@ mod tests {
             assert_eq!(text(seconds * NANOS_PER_SECOND), written);
         }
         assert_eq!(text(1_500_000_000), "1970-01-01T00:00:01.5Z");
+        assert_eq!(exact(1_500_000_000), "1970-01-01T00:00:01.500000000Z");
+        assert_eq!(compact(1_709_251_199 * NANOS_PER_SECOND), "20240229T235959Z");
         assert_eq!(text(-1), "1969-12-31T23:59:59.999999999Z");
         // Whatever a file says.
         assert!(!text(1 << 98).is_empty() && !text(-(1 << 98)).is_empty());

@@ -1,0 +1,206 @@
+//! A directory of segments: their names, who may write there, and what a run that was killed left open.
+
+use std::fs::{self, File};
+use std::io::{self, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use super::block;
+use crate::account::say;
+use crate::packets::Nanos;
+use crate::utc;
+
+/// Behind the name of a segment that is not closed.
+pub const PART: &str = ".part";
+const ENDING: &str = ".pcapng";
+
+/// The longest block that is believed in; ours are below 70,000 bytes.
+const BLOCK_BYTES_MAX: usize = 16 << 20;
+
+/// A directory that no other ingest writes to.
+pub struct Directory {
+    pub path: PathBuf,
+    /// The number of the next segment.
+    pub next: u64,
+    /// Locked as long as it is open.
+    _lock: Option<File>,
+}
+
+impl Directory {
+    /// Makes the directory if only it itself is missing, and closes the segments that were left open.
+    pub fn open(path: &Path, sink: &str) -> io::Result<Self> {
+        match fs::create_dir(path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        let lock = lock(path)?;
+        let found = list(path)?;
+        for left in found.iter().filter(|entry| entry.is_part) {
+            repair(left, sink)?;
+        }
+        let next = found.iter().map(|entry| entry.number + 1).max().unwrap_or(1);
+        Ok(Self { path: path.to_owned(), next, _lock: lock })
+    }
+}
+
+/// The name of a segment.
+pub fn name(time: Nanos, number: u64) -> String {
+    format!("{}-{number:06}{ENDING}", utc::compact(time))
+}
+
+/// A file of ours.
+#[derive(Debug)]
+pub struct Entry {
+    pub path: PathBuf,
+    pub number: u64,
+    pub is_part: bool,
+}
+
+/// Our files in a directory, oldest first; any other is none of our business.
+pub fn list(dir: &Path) -> io::Result<Vec<Entry>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let file_name = entry.file_name();
+        let Some(name) = file_name.to_str() else { continue };
+        let (stem, is_part) = name.strip_suffix(PART).map_or((name, false), |stem| (stem, true));
+        if let Some(number) = number(stem).filter(|_| entry.file_type().is_ok_and(|kind| kind.is_file())) {
+            found.push(Entry { path: entry.path(), number, is_part });
+        }
+    }
+    found.sort_by_key(|entry| entry.number);
+    Ok(found)
+}
+
+/// The number in a segment's name; `None` for any other name.
+fn number(name: &str) -> Option<u64> {
+    let (time, number) = name.strip_suffix(ENDING)?.split_once('-')?;
+    let is_digit = |byte: u8| byte.is_ascii_digit();
+    let is_time = time.len() == 16
+        && time.bytes().enumerate().all(|(at, byte)| match at {
+            8 => byte == b'T',
+            15 => byte == b'Z',
+            _ => is_digit(byte),
+        });
+    (is_time && number.len() >= 6 && number.bytes().all(is_digit)).then(|| number.parse().ok())?
+}
+
+/// Closes a segment that was left open: cuts what is not a whole block, and gives it its name.
+fn repair(left: &Entry, sink: &str) -> io::Result<()> {
+    let file = File::options().read(true).write(true).open(&left.path)?;
+    let len = file.metadata()?.len();
+    let (whole, packets) = scan(&mut BufReader::with_capacity(1 << 20, &file))?;
+    if packets == 0 {
+        return fs::remove_file(&left.path);
+    }
+    file.set_len(whole)?;
+    file.sync_all()?;
+    let closed = left.path.with_extension(""); // without PART
+    fs::rename(&left.path, &closed)?;
+    let name = closed.file_name().unwrap_or_default().to_string_lossy();
+    say(&format!(
+        "hio-udp: note: {sink}: closed {name}, left open by an earlier run: {packets} datagrams kept, {} bytes of a \
+         torn tail cut",
+        len - whole
+    ));
+    Ok(())
+}
+
+/// How many bytes from the start are whole blocks, and how many packets these hold.
+fn scan(file: &mut impl Read) -> io::Result<(u64, u64)> {
+    let (mut whole, mut packets) = (0, 0);
+    let mut bytes = Vec::new();
+    loop {
+        bytes.clear();
+        file.take(8).read_to_end(&mut bytes)?;
+        let Some(len) = bytes.get(4..).and_then(|rest| Some(u32::from_le_bytes(*rest.first_chunk()?))) else {
+            return Ok((whole, packets));
+        };
+        let len = len as usize;
+        if !(block::FRAME_BYTES..=BLOCK_BYTES_MAX).contains(&len) {
+            return Ok((whole, packets));
+        }
+        file.take(len as u64 - 8).read_to_end(&mut bytes)?;
+        let mut blocks = block::Blocks::new(&bytes);
+        let Some(block) = blocks.next().filter(|block| block.is_known()) else { return Ok((whole, packets)) };
+        whole += len as u64;
+        packets += u64::from(block.kind == block::ENHANCED_PACKET);
+    }
+}
+
+/// Keeps other ingests out of a directory until the file is closed.
+#[cfg(unix)]
+fn lock(path: &Path) -> io::Result<Option<File>> {
+    let dir = File::open(path)?;
+    match rustix::fs::flock(&dir, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(dir)),
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            Err(io::Error::new(io::ErrorKind::WouldBlock, "another ingest writes to this directory"))
+        }
+        // Some network file systems know no locks.
+        Err(_) => Ok(None),
+    }
+}
+
+#[cfg(not(unix))]
+fn lock(_path: &Path) -> io::Result<Option<File>> {
+    Ok(None)
+}
+
+/// Whether a file that is open has no name any more.
+#[cfg(unix)]
+pub fn is_removed(file: &File, _path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    file.metadata().is_ok_and(|metadata| metadata.nlink() == 0)
+}
+
+#[cfg(not(unix))]
+pub fn is_removed(_file: &File, path: &Path) -> bool {
+    matches!(path.try_exists(), Ok(false))
+}
+
+/// Makes sure that names in a directory are on the disk.
+pub fn sync(dir: &Path) -> io::Result<()> {
+    if cfg!(unix) { File::open(dir)?.sync_all() } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_segments_are_ours() {
+        let name = name(1_709_251_199_000_000_000, 42);
+        assert_eq!((name.as_str(), number(&name)), ("20240229T235959Z-000042.pcapng", Some(42)));
+        assert_eq!(number("20240229T235959Z-1234567.pcapng"), Some(1_234_567));
+        for other in [
+            "flows.pcapng",
+            "20240229T235959Z-42.pcapng",
+            "20240229T235959Z-000042.pcap",
+            "20240229T235959Z-00004x.pcapng",
+            "x20240229T235959Z-000042.pcapng",
+            "2024-02-29T23:59-000042.pcapng",
+            "20240229T235959Z.pcapng",
+        ] {
+            assert_eq!(number(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_scan_stops_at_the_first_block_that_is_not_whole() {
+        let addr = "127.0.0.1:9".parse().unwrap();
+        let mut bytes = super::super::chunk::preamble(addr);
+        let mut ends = vec![bytes.len()];
+        for size in [0, 1, 100, 9000] {
+            hio_udp::pcapng::Packet::new(&vec![7; size], addr, addr, std::time::SystemTime::now()).put(&mut bytes);
+            ends.push(bytes.len());
+        }
+        for cut in ends[0]..=bytes.len() {
+            let packets = ends.iter().filter(|end| **end <= cut).count() - 1;
+            assert_eq!(scan(&mut &bytes[..cut]).unwrap(), (ends[packets] as u64, packets as u64), "of {cut} bytes");
+        }
+        // Zeros, as a file system may leave them behind a loss of power.
+        let whole = bytes.len();
+        bytes.resize(whole + 5000, 0);
+        assert_eq!(scan(&mut bytes.as_slice()).unwrap(), (whole as u64, 4));
+    }
+}

@@ -1,0 +1,112 @@
+//! `--out FILE`: one capture, which ends the ingest when it cannot be written.
+
+use std::fs::File;
+use std::io::{self, Seek, SeekFrom, Write};
+use std::net::SocketAddr;
+use std::path::Path;
+
+use hio_udp::pcapng::Statistics;
+
+use super::chunk::{self, Chunk};
+use super::ledger::Ledger;
+use super::{Sink, block};
+
+/// A capture being written; it ends behind a whole block at any time.
+pub struct Capture {
+    file: File,
+    /// Bytes of whole blocks in it.
+    pub len: u64,
+}
+
+impl Capture {
+    /// Begins a capture in an empty file.
+    pub fn begin(file: File, local: SocketAddr, ledger: &Ledger) -> io::Result<Self> {
+        let mut capture = Self { file, len: 0 };
+        let (_, result) = capture.put(&chunk::preamble(local), ledger);
+        result.map(|()| capture)
+    }
+
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    pub fn into_file(self) -> File {
+        self.file
+    }
+
+    /// Writes blocks, and counts the packets that are in the file then: all of them, or those of the
+    /// blocks that went out whole before it failed.
+    pub fn write(&mut self, chunk: &Chunk, ledger: &Ledger) -> (u64, io::Result<()>) {
+        let before = self.len;
+        let (whole_packets, result) = self.put(&chunk.blocks, ledger);
+        let packets = if result.is_ok() { chunk.packets } else { whole_packets };
+        ledger.wrote(packets, (self.len - before) as usize);
+        (packets, result)
+    }
+
+    /// Writes statistics.
+    pub fn write_statistics(&mut self, statistics: &Statistics, ledger: &Ledger) -> io::Result<()> {
+        let mut blocks = Vec::new();
+        statistics.put(&mut blocks);
+        self.put(&blocks, ledger).1
+    }
+
+    /// Writes blocks. After a failure it gives the packets among those that went out whole, behind which
+    /// the file is cut.
+    fn put(&mut self, blocks: &[u8], ledger: &Ledger) -> (u64, io::Result<()>) {
+        let mut done = 0;
+        let error = loop {
+            if done == blocks.len() {
+                self.len += done as u64;
+                return (0, Ok(()));
+            }
+            let result = self.file.write(&blocks[done..]);
+            ledger.called();
+            match result {
+                Ok(0) => break io::ErrorKind::WriteZero.into(),
+                Ok(count) => done += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => break error,
+            }
+        };
+        let (whole, packets) = block::whole(&blocks[..done]);
+        self.len += whole as u64;
+        // A pipe or a device cannot be cut; the first error is the one to tell.
+        let _ = self.file.set_len(self.len);
+        let _ = self.file.seek(SeekFrom::Start(self.len));
+        (packets, Err(error))
+    }
+}
+
+/// The sink of `--out`.
+pub struct Out {
+    capture: Capture,
+    so_far: Option<Statistics>,
+}
+
+impl Out {
+    /// Creates the file, or empties the one that is there.
+    pub fn create(path: &Path, local: SocketAddr, ledger: &Ledger) -> io::Result<Self> {
+        Ok(Self { capture: Capture::begin(File::create(path)?, local, ledger)?, so_far: None })
+    }
+}
+
+impl Sink for Out {
+    fn write(&mut self, chunk: &Chunk, ledger: &Ledger) {
+        // What comes after a failure is not written: the file holds the first datagrams, without a hole.
+        if ledger.is_over() {
+            return;
+        }
+        self.so_far = Some(chunk.so_far);
+        if let (_, Err(error)) = self.capture.write(chunk, ledger) {
+            ledger.end(error);
+        }
+    }
+
+    fn close(&mut self, ledger: &Ledger) {
+        let Some(so_far) = self.so_far.filter(|_| !ledger.is_over()) else { return };
+        if let Err(error) = self.capture.write_statistics(&so_far, ledger) {
+            ledger.end(error);
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! The keeper of a directory: what takes long and is not writing, off the thread that writes.
+//!
+//! It makes sure that files are on the disk, gives closed segments their names, and removes those that
+//! are too old or too many.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, SystemTime};
+
+use super::directory;
+use super::ledger::{Ledger, Trouble};
+use super::spec::{Fsync, Limits};
+use crate::account::say;
+
+/// Work that may wait for it; the writer waits if there is more.
+const JOBS_MAX: usize = 4;
+/// How often it looks for segments that have become too old.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// A segment to be closed, with what was written to it.
+pub struct Closing {
+    pub file: File,
+    pub part: PathBuf,
+    pub packets: u64,
+}
+
+enum Job {
+    Sync(File),
+    Close(Closing),
+}
+
+/// The writer's end.
+pub struct Keeper {
+    jobs: Option<SyncSender<Job>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Keeper {
+    pub fn start(dir: &Path, sink: &str, limits: Limits, ledger: Arc<Ledger>) -> io::Result<Self> {
+        let (sender, receiver) = mpsc::sync_channel(JOBS_MAX);
+        let keeping = Keeping { dir: dir.to_owned(), limits, ledger, trouble: Trouble::new(sink) };
+        let thread = thread::Builder::new().name("keeper".to_owned()).spawn(move || keeping.run(&receiver))?;
+        Ok(Self { jobs: Some(sender), thread: Some(thread) })
+    }
+
+    /// Asks for what was written so far to be on the disk; while much else is to do, not now.
+    pub fn sync(&self, file: &File) {
+        if let (Some(jobs), Ok(file)) = (&self.jobs, file.try_clone()) {
+            let _ = jobs.try_send(Job::Sync(file));
+        }
+    }
+
+    pub fn close(&self, closing: Closing) {
+        if let Some(jobs) = &self.jobs {
+            let _ = jobs.send(Job::Close(closing)); // it ends only after this end is gone
+        }
+    }
+
+    /// Waits until everything is done.
+    pub fn finish(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("the keeper does not panic");
+        }
+    }
+}
+
+/// The keeper's own end.
+struct Keeping {
+    dir: PathBuf,
+    limits: Limits,
+    ledger: Arc<Ledger>,
+    trouble: Trouble,
+}
+
+impl Keeping {
+    fn run(mut self, jobs: &Receiver<Job>) {
+        self.retain();
+        loop {
+            match jobs.recv_timeout(LOOK_EVERY) {
+                Ok(Job::Sync(file)) => {
+                    let result = file.sync_data();
+                    self.note(0, "make sure that a segment is on the disk", result);
+                }
+                Ok(Job::Close(closing)) => {
+                    self.close(closing);
+                    self.retain();
+                }
+                Err(RecvTimeoutError::Timeout) => self.retain(),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            self.ledger.called();
+        }
+    }
+
+    fn close(&mut self, Closing { file, part, packets }: Closing) {
+        if packets == 0 {
+            let _ = fs::remove_file(&part);
+            return;
+        }
+        let is_synced = self.limits.fsync() != Fsync::Never;
+        if is_synced {
+            let result = file.sync_all();
+            self.note(0, "make sure that a segment is on the disk", result);
+        }
+        let closed = part.with_extension(""); // without the ending of one that is open
+        match fs::rename(&part, &closed) {
+            Ok(()) if is_synced => {
+                let result = directory::sync(&self.dir);
+                self.note(0, "make sure that a segment's name is on the disk", result);
+            }
+            Ok(()) => self.trouble.is_over(),
+            // Without its name it is found by the next start, unless it is not there at all any more.
+            Err(error) => {
+                if directory::is_removed(&file, &part) {
+                    self.ledger.lost(packets, "the segment was removed while it was written");
+                    self.trouble.tell(packets, "close a segment", &error);
+                } else {
+                    self.note(0, "name a segment", Err(error));
+                }
+            }
+        }
+    }
+
+    fn note(&mut self, packets: u64, what: &str, result: io::Result<()>) {
+        match result {
+            Ok(()) => self.trouble.is_over(),
+            Err(error) => self.trouble.has(&self.ledger, packets, what, &error),
+        }
+    }
+
+    /// Removes closed segments, oldest first, that are too old or too many; the newest stays.
+    fn retain(&mut self) {
+        let Limits { keep_bytes, keep_for, .. } = self.limits;
+        if keep_bytes.is_none() && keep_for.is_none() {
+            return;
+        }
+        let Ok(found) = directory::list(&self.dir) else { return }; // writing tells it
+        let closed: Vec<(PathBuf, fs::Metadata)> = found
+            .into_iter()
+            .filter(|entry| !entry.is_part)
+            .filter_map(|entry| fs::metadata(&entry.path).ok().map(|metadata| (entry.path, metadata)))
+            .collect();
+        let mut bytes: u64 = closed.iter().map(|(_, metadata)| metadata.len()).sum();
+        let Some((_, older)) = closed.split_last() else { return };
+        for (path, metadata) in older {
+            let age = || metadata.modified().ok().and_then(|time| SystemTime::now().duration_since(time).ok());
+            let is_too_old = keep_for.is_some_and(|keep_for| age().is_some_and(|age| age > keep_for));
+            if !(is_too_old || keep_bytes.is_some_and(|keep_bytes| bytes > keep_bytes)) {
+                continue;
+            }
+            match fs::remove_file(path) {
+                Ok(()) => bytes -= metadata.len(),
+                Err(error) => {
+                    let path = path.display();
+                    say(&format!("hio-udp: note: cannot remove '{path}': {error}; it stays"));
+                    return;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! Sinks: where received datagrams go.
+//!
+//! The receiving thread lays each datagram once, as a pcapng block, end to end with others in a chunk
+//! of memory, and hands full chunks to every sink. Each sink has a queue and a thread of its own, so
+//! that a slow disk does not keep the socket waiting. A fixed number of chunks goes round; the last
+//! sink that is done with one gives its memory back.
+//!
+//! ```text
+//!   receiver: grams → chunk ──┬─▶ queue ─▶ thread of a Sink: write
+//!                 ▲           └─▶ queue ─▶ thread of a Sink: send
+//!                 └──────────────free───────────┘
+//! ```
+//!
+//! A sink whose queue is full either keeps the receiver waiting, while the socket's buffer takes what
+//! arrives and the kernel counts what does not fit, or goes without the chunk, which it then counts as
+//! not written: [`WhenFull`].
+
+mod block;
+mod chunk;
+mod directory;
+mod feed;
+mod file;
+mod jsonl;
+mod keeper;
+mod ledger;
+mod null;
+mod relay;
+mod segments;
+mod spec;
+#[cfg(unix)]
+mod unix_peer;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_queue::ArrayQueue;
+use hio_udp::Gram;
+use serde::Serialize;
+
+pub use spec::{Limits, Spec, check, open};
+
+use crate::account::grouped;
+use crate::failure::Failure;
+use crate::stop::Stop;
+use chunk::{CHUNK_BYTES, Chunk, Encoder};
+use feed::{Feed, QUEUE_CHUNKS};
+use ledger::Ledger;
+
+/// What is in a chunk is handed over after this long even if the chunk is not full.
+const FLUSH_EVERY: Duration = Duration::from_millis(500);
+
+/// A place that datagrams go to. It works in a thread of its own, where it may block.
+pub trait Sink: Send {
+    /// Writes the datagrams of a chunk; each is told to the ledger, as written or as lacking.
+    fn write(&mut self, chunk: &Chunk, ledger: &Ledger);
+
+    /// Called a few times a second while there is nothing to write.
+    fn idle(&mut self, _ledger: &Ledger) {}
+
+    /// Called once, after the last chunk.
+    fn close(&mut self, _ledger: &Ledger) {}
+}
+
+/// What happens to a chunk that finds a sink's queue full.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum WhenFull {
+    /// The receiver waits, and the socket's buffer takes what arrives meanwhile: for what stores.
+    Wait,
+    /// The sink goes without it: for what passes on, which must not hold up what stores.
+    Skip,
+}
+
+/// A sink that is open, with what its feed must know.
+pub struct Entry {
+    /// As it was asked for.
+    pub name: String,
+    pub kind: &'static str,
+    pub when_full: WhenFull,
+    /// Whether it wants each batch at once, as long as nobody has work waiting.
+    pub is_prompt: bool,
+    pub sink: Box<dyn Sink>,
+    pub ledger: Arc<Ledger>,
+}
+
+/// What became of the delivered datagrams in one sink.
+#[derive(Clone, Debug, Serialize)]
+pub struct SinkAccount {
+    pub sink: String,
+    pub written: u64,
+    pub not_written: u64,
+    /// The same datagrams, by why.
+    pub not_written_by_reason: BTreeMap<String, u64>,
+    /// Bytes that went there.
+    pub bytes: u64,
+    /// How long receiving waited for this sink.
+    pub waited_s: f64,
+}
+
+impl fmt::Display for SinkAccount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (written, not_written) = (grouped(self.written), grouped(self.not_written));
+        write!(f, "{}: {written} written, {not_written} not", self.sink)?;
+        let mut mark = ':';
+        for (reason, count) in &self.not_written_by_reason {
+            write!(f, "{mark} {} {reason}", grouped(*count))?;
+            mark = ',';
+        }
+        if self.waited_s > 0.0 {
+            write!(f, "; receiving waited {:.3} s for it", self.waited_s)?;
+        }
+        Ok(())
+    }
+}
+
+/// How a sink ended.
+pub struct Finished {
+    kind: &'static str,
+    pub account: SinkAccount,
+    pub calls: u64,
+    /// What ended it before the ingest did, or kept it from ending.
+    pub error: Option<io::Error>,
+}
+
+/// All sinks of an ingest, as the receiving thread sees them.
+pub struct Sinks {
+    encoder: Encoder,
+    free: Arc<ArrayQueue<Vec<u8>>>,
+    feeds: Vec<Feed>,
+    last_hand_over: Instant,
+    /// Until it is asked for, a sink may take all the time it needs.
+    stop: Stop,
+    /// From then on: how long it may take for one system call.
+    patience: Duration,
+    /// No more datagrams will come.
+    ending: bool,
+}
+
+impl Sinks {
+    /// Starts a thread for each sink.
+    ///
+    /// `local` is the address the datagrams came to, where they do not say so themselves. Once `stop` is
+    /// asked for, a sink that ends no system call for `patience` is given up.
+    pub fn start(entries: Vec<Entry>, local: SocketAddr, stop: Stop, patience: Duration) -> io::Result<Self> {
+        // One in the receiver's hand, and for each sink those in its queue and one in its hand.
+        let chunks = 1 + entries.len() * (QUEUE_CHUNKS + 1);
+        let free = Arc::new(ArrayQueue::new(chunks));
+        for _ in 1..chunks {
+            let _ = free.push(chunk::new_room()); // the encoder has the one missing here
+        }
+        let feeds = entries.into_iter().map(|entry| Feed::start(entry, Arc::clone(&free)));
+        let feeds = feeds.collect::<io::Result<Vec<_>>>()?;
+        let encoder = Encoder::new(local);
+        Ok(Self { encoder, free, feeds, last_hand_over: Instant::now(), stop, patience, ending: false })
+    }
+
+    /// Adds one gram. May wait for a sink; the socket's buffer takes what arrives meanwhile.
+    pub fn add(&mut self, gram: &Gram<'_>) {
+        self.encoder.add(gram);
+        if self.encoder.len() >= CHUNK_BYTES {
+            self.hand_over();
+        }
+    }
+
+    /// To be called behind each batch: what passes datagrams on gets them now, unless there is so much to
+    /// do that larger chunks are better for all.
+    pub fn end_batch(&mut self) {
+        let is_wanted = self.feeds.iter().any(|feed| feed.is_prompt);
+        if is_wanted && self.encoder.len() > 0 && self.feeds.iter().all(Feed::is_empty) {
+            self.hand_over();
+        }
+    }
+
+    /// To be called now and then: hands over what has waited long enough, with the drops so far.
+    pub fn tick(&mut self, kernel_dropped: u64) {
+        self.encoder.tell_drops(kernel_dropped);
+        if self.encoder.len() > 0 && self.last_hand_over.elapsed() >= FLUSH_EVERY {
+            self.hand_over();
+        }
+    }
+
+    /// Whether a sink has ended that the ingest must not go on without.
+    pub fn is_over(&self) -> bool {
+        self.feeds.iter().any(|feed| feed.is_given_up || feed.ledger().is_over())
+    }
+
+    /// Bytes that have gone to the sinks.
+    pub fn bytes_written(&self) -> u64 {
+        self.feeds.iter().map(|feed| feed.ledger().bytes()).sum()
+    }
+
+    fn hand_over(&mut self) {
+        let chunk = Arc::new(self.encoder.take());
+        for i in 0..self.feeds.len() {
+            self.offer(i, Arc::clone(&chunk));
+        }
+        feed::recycle(chunk, &self.free);
+        // There is one: the pool has room for all who may hold a chunk.
+        self.encoder.go_on_in(self.free.pop().unwrap_or_else(chunk::new_room));
+        self.last_hand_over = Instant::now();
+    }
+
+    /// Gives a sink its chunk, as it wants it when its queue is full.
+    fn offer(&mut self, i: usize, chunk: Arc<Chunk>) {
+        let feed = &mut self.feeds[i];
+        if feed.is_given_up {
+            return; // what it lacks is counted at the end
+        }
+        let Err(mut chunk) = feed.push(chunk) else { return };
+        if feed.when_full == WhenFull::Skip {
+            feed.ledger().lacks(chunk.packets, "the queue was full");
+            return;
+        }
+        let since = Instant::now();
+        feed.begin_wait();
+        loop {
+            let is_ending = self.ending || self.stop.asked();
+            if feed.is_finished() || (is_ending && feed.stuck_for() >= self.patience) {
+                feed.is_given_up = true;
+                break;
+            }
+            if !is_ending {
+                feed.begin_wait();
+            }
+            thread::park_timeout(Duration::from_millis(1));
+            match feed.push(chunk) {
+                Ok(()) => break,
+                Err(back) => chunk = back,
+            }
+        }
+        feed.waited += since.elapsed();
+    }
+
+    /// Hands over everything that is left, and closes the sinks.
+    ///
+    /// `delivered` datagrams are accounted for, of which `undecodable` had no readable source and came to
+    /// no sink.
+    pub fn finish(mut self, kernel_dropped: u64, delivered: u64, undecodable: u64) -> Vec<Finished> {
+        self.ending = true;
+        self.encoder.tell_drops(kernel_dropped);
+        self.hand_over();
+        for feed in &mut self.feeds {
+            feed.begin_wait();
+            feed.close();
+        }
+        // Given up before, a sink is not waited for again; its thread ends with the program.
+        while self.feeds.iter().any(|feed| !(feed.is_given_up || feed.is_finished())) {
+            thread::park_timeout(Duration::from_millis(1));
+            for feed in &mut self.feeds {
+                let is_stuck = feed.stuck_for() >= self.patience;
+                feed.is_given_up |= is_stuck && !feed.is_finished();
+            }
+        }
+        let patience = self.patience;
+        self.feeds
+            .into_iter()
+            .map(|feed| {
+                feed.ledger().lacks(undecodable, "its source could not be read");
+                finish(feed, delivered, patience)
+            })
+            .collect()
+    }
+}
+
+/// What the program fails with where a sink has not written everything, or has not ended well.
+pub fn failure(finished: &[Finished]) -> Option<Failure> {
+    let failed = finished.iter().filter(|sink| match &sink.error {
+        Some(error) => error.kind() != io::ErrorKind::BrokenPipe, // a reader that has gone away is no error
+        None => sink.account.not_written > 0,
+    });
+    let told: Vec<String> = failed.map(Finished::why).collect();
+    (!told.is_empty()).then(|| Failure::run(told.join("; ")))
+}
+
+impl Finished {
+    fn why(&self) -> String {
+        let SinkAccount { sink, written, not_written, .. } = &self.account;
+        match &self.error {
+            Some(error) if self.kind == spec::OUT => format!(
+                "cannot write '{sink}': {error}; it holds the first {written} datagrams whole; free some space or \
+                 choose another --out"
+            ),
+            Some(error) => format!("cannot write to {sink}: {error}; {not_written} datagrams were not written"),
+            None => {
+                let reasons: Vec<&str> = self.account.not_written_by_reason.keys().map(String::as_str).collect();
+                format!("{not_written} datagrams were not written to {sink}: {}", reasons.join(", "))
+            }
+        }
+    }
+}
+
+/// What a sink has done in the end.
+fn finish(feed: Feed, delivered: u64, patience: Duration) -> Finished {
+    let (kind, ledger) = (feed.kind, feed.ledger());
+    let written = ledger.written();
+    let mut reasons = ledger.reasons();
+    // What a sink was never given, or did not take before it was given up.
+    let told: u64 = reasons.values().sum();
+    let not_written = delivered - written;
+    if not_written > told {
+        *reasons.entry("not taken before the end".to_owned()).or_insert(0) += not_written - told;
+    }
+    let (calls, bytes, mut error) = (ledger.calls(), ledger.bytes(), ledger.take_error());
+    let account = SinkAccount {
+        sink: feed.name.clone(),
+        written,
+        not_written,
+        not_written_by_reason: reasons,
+        bytes,
+        waited_s: feed.waited.as_secs_f64(),
+    };
+    if feed.is_given_up {
+        let late = || io::Error::new(io::ErrorKind::TimedOut, format!("no write has ended in {patience:?}"));
+        error.get_or_insert_with(late);
+    }
+    if feed.is_finished() && !feed.join() {
+        error = Some(io::Error::other("its thread panicked: this is a bug, please report it"));
+    }
+    Finished { kind, account, calls, error }
+}

@@ -1,0 +1,188 @@
+//! `pcapng:DIR`: captures that follow each other, each of a limited size or time.
+//!
+//! A segment is written under its name with `.part` behind it, and gets its name when it is closed:
+//! `20261125T002600Z-000001.pcapng`, the second it was begun in UTC and a number that goes on from start
+//! to start. So a file without `.part` is whole and does not change. Each begins and ends with
+//! statistics, all counted since the start of the program, and one begins with those the last ended
+//! with: their differences tell what was delivered and dropped in a segment's time, and what a segment
+//! lacks of the delivered could not be written.
+//!
+//! What takes long and is not writing, the closing of segments, is done by a [`Keeper`] in another thread.
+
+use std::fs::{self, File};
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use hio_udp::pcapng::Statistics;
+
+use super::Sink;
+use super::chunk::Chunk;
+use super::directory::{self, Directory};
+use super::file::Capture;
+use super::keeper::{Closing, Keeper};
+use super::ledger::{Ledger, Trouble};
+use super::spec::{Fsync, Limits};
+
+/// A segment's length in bytes unless another is asked for.
+pub const ROTATE_BYTES: u64 = 256 << 20;
+/// How often [`Fsync::Interval`] asks for what was written to be on the disk.
+const SYNC_EVERY: Duration = Duration::from_secs(1);
+
+pub struct Segments {
+    directory: Directory,
+    limits: Limits,
+    local: SocketAddr,
+    keeper: Keeper,
+    open: Option<Segment>,
+    /// The newest statistics, of a written chunk or not.
+    so_far: Statistics,
+    /// Those the last segment ended with.
+    ended_with: Statistics,
+    trouble: Trouble,
+}
+
+/// The segment being written.
+struct Segment {
+    capture: Capture,
+    part: PathBuf,
+    packets: u64,
+    since: Instant,
+    /// When it was last asked to be on the disk.
+    synced: Instant,
+    is_dirty: bool,
+}
+
+impl Segments {
+    /// Takes a directory for itself, closes what an earlier run left open, and begins a segment.
+    pub fn open(dir: &Path, name: &str, limits: Limits, local: SocketAddr, ledger: &Arc<Ledger>) -> io::Result<Self> {
+        let directory = Directory::open(dir, name)?;
+        let keeper = Keeper::start(dir, name, limits, Arc::clone(ledger))?;
+        let so_far = Statistics { time: SystemTime::now(), received: 0, dropped: 0, delivered: 0 };
+        let trouble = Trouble::new(name);
+        let mut segments = Self { directory, limits, local, keeper, open: None, so_far, ended_with: so_far, trouble };
+        // Now, so that a directory that cannot be written to is no surprise with the first datagram.
+        segments.open = Some(segments.begin(ledger)?);
+        Ok(segments)
+    }
+
+    /// Begins a segment, whose file is no more if that fails.
+    fn begin(&mut self, ledger: &Ledger) -> io::Result<Segment> {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let name = directory::name(now.as_nanos() as i128, self.directory.next);
+        let part = self.directory.path.join(format!("{name}{}", directory::PART));
+        let file = File::options().write(true).create_new(true).open(&part)?;
+        let begun = Capture::begin(file, self.local, ledger).and_then(|mut capture| {
+            capture.write_statistics(&self.ended_with, ledger)?;
+            Ok(capture)
+        });
+        match begun {
+            Ok(capture) => {
+                self.directory.next += 1;
+                let now = Instant::now();
+                Ok(Segment { capture, part, packets: 0, since: now, synced: now, is_dirty: false })
+            }
+            Err(error) => {
+                let _ = fs::remove_file(&part);
+                Err(error)
+            }
+        }
+    }
+
+    /// Ends the open segment; the rest of its closing is the keeper's.
+    fn end(&mut self, ledger: &Ledger) {
+        let Some(Segment { mut capture, part, packets, .. }) = self.open.take() else { return };
+        // Without them it is whole too, and the next one tells its part.
+        if capture.write_statistics(&self.so_far, ledger).is_ok() {
+            self.ended_with = self.so_far;
+        }
+        self.keeper.close(Closing { file: capture.into_file(), part, packets });
+    }
+
+    /// Writes a chunk to the open segment, or to a new one.
+    fn put(&mut self, chunk: &Chunk, ledger: &Ledger) {
+        let mut segment = match self.open.take() {
+            Some(segment) => segment,
+            None => match self.begin(ledger) {
+                Ok(segment) => segment,
+                Err(error) => return self.trouble.has(ledger, chunk.packets, "begin a segment", &error),
+            },
+        };
+        let (packets, mut result) = segment.capture.write(chunk, ledger);
+        (segment.packets, segment.is_dirty) = (segment.packets + packets, true);
+        if result.is_ok() && self.limits.fsync() == Fsync::Batch {
+            result = segment.capture.file().sync_data();
+            ledger.called();
+            segment.is_dirty = false;
+        }
+        self.open = Some(segment);
+        match result {
+            Ok(()) => self.trouble.is_over(),
+            Err(error) => {
+                self.trouble.has(ledger, chunk.packets - packets, "write", &error);
+                // A full disk may have room again for this very file; after any other failure, another
+                // file may do better.
+                if !matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+                    self.end(ledger);
+                }
+            }
+        }
+    }
+
+    /// Whether the open segment is to end before `more` bytes come to it.
+    fn is_due(&self, more: usize) -> bool {
+        let Some(segment) = self.open.as_ref().filter(|segment| segment.packets > 0) else { return false };
+        segment.capture.len + more as u64 > self.limits.rotate_bytes.unwrap_or(ROTATE_BYTES)
+            || self.limits.rotate_every.is_some_and(|every| segment.since.elapsed() >= every)
+    }
+
+    /// Gives up a segment whose file somebody has removed: what was written to it is lost.
+    fn notice_removal(&mut self, ledger: &Ledger) {
+        let Some(segment) = self.open.take_if(|segment| directory::is_removed(segment.capture.file(), &segment.part))
+        else {
+            return;
+        };
+        let error = io::Error::new(io::ErrorKind::NotFound, "the segment was removed while it was written");
+        ledger.lost(segment.packets, &error.to_string());
+        self.trouble.tell(segment.packets, "write", &error);
+    }
+
+    fn sync_if_due(&mut self) {
+        let Some(segment) = &mut self.open else { return };
+        if self.limits.fsync() == Fsync::Interval && segment.is_dirty && segment.synced.elapsed() >= SYNC_EVERY {
+            segment.synced = Instant::now();
+            segment.is_dirty = false;
+            self.keeper.sync(segment.capture.file());
+        }
+    }
+}
+
+impl Sink for Segments {
+    fn write(&mut self, chunk: &Chunk, ledger: &Ledger) {
+        self.notice_removal(ledger);
+        if self.is_due(chunk.blocks.len()) {
+            self.end(ledger);
+        }
+        // Statistics alone begin no segment; the next one begins with them.
+        if self.open.is_some() || chunk.packets > 0 {
+            self.put(chunk, ledger);
+        }
+        self.so_far = chunk.so_far;
+        self.sync_if_due();
+    }
+
+    fn idle(&mut self, ledger: &Ledger) {
+        self.notice_removal(ledger);
+        if self.is_due(0) {
+            self.end(ledger);
+        }
+        self.sync_if_due();
+    }
+
+    fn close(&mut self, ledger: &Ledger) {
+        self.end(ledger);
+        self.keeper.finish();
+    }
+}

@@ -1,0 +1,243 @@
+//! What `--out` and `--sink` ask for, and its opening.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use super::file::Out;
+use super::jsonl::Jsonl;
+use super::ledger::Ledger;
+use super::null::Null;
+use super::relay::Relay;
+use super::segments::Segments;
+#[cfg(unix)]
+use super::unix_peer::UnixPeer;
+use super::{Entry, Sink, WhenFull};
+use crate::args::{HostPort, IngestOptions, destination};
+use crate::failure::Failure;
+
+/// The kind of `--out`.
+pub const OUT: &str = "out";
+
+/// One `--sink`, not opened yet.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    /// As it was given.
+    text: String,
+    place: Place,
+}
+
+#[derive(Clone, Debug)]
+enum Place {
+    Segments(PathBuf),
+    Stdout,
+    Lines(PathBuf),
+    Udp(HostPort),
+    #[cfg(unix)]
+    Unix(PathBuf),
+    Null,
+}
+
+const EXPECTED: &str = "want pcapng:DIR, jsonl:FILE, jsonl:-, udp:ADDR:PORT, unix:PATH or null";
+
+impl FromStr for Spec {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let place = match text.split_once(':') {
+            None if text == "null" => Place::Null,
+            Some((_, "")) | None => return Err(EXPECTED.to_owned()),
+            Some(("pcapng", dir)) => Place::Segments(dir.into()),
+            Some(("jsonl", "-")) => Place::Stdout,
+            Some(("jsonl", path)) => Place::Lines(path.into()),
+            Some(("udp", to)) => Place::Udp(destination(to)?),
+            #[cfg(unix)]
+            Some(("unix", path)) => Place::Unix(path.into()),
+            Some(_) => return Err(EXPECTED.to_owned()),
+        };
+        Ok(Self { text: text.to_owned(), place })
+    }
+}
+
+impl Spec {
+    /// Whether standard output is its place, and so no place for anything else.
+    pub fn takes_stdout(&self) -> bool {
+        matches!(self.place, Place::Stdout)
+    }
+
+    pub fn is_segments(&self) -> bool {
+        matches!(self.place, Place::Segments(_))
+    }
+}
+
+/// How the segments of `pcapng:DIR` follow each other, and how long they stay.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Limits {
+    /// A segment of pcapng:DIR ends at this size; K, M, G may stand behind (1024, …). [default: 256M]
+    #[arg(long, value_name = "BYTES", value_parser = size)]
+    pub rotate_bytes: Option<u64>,
+
+    /// A segment ends after so many seconds; m, h, d may stand behind.
+    #[arg(long, value_name = "S", value_parser = period)]
+    pub rotate_every: Option<Duration>,
+
+    /// Remove the oldest closed segments when all together are larger.
+    #[arg(long, value_name = "BYTES", value_parser = size)]
+    pub keep_bytes: Option<u64>,
+
+    /// Remove closed segments that are older.
+    #[arg(long, value_name = "S", value_parser = period)]
+    pub keep_for: Option<Duration>,
+
+    /// When segments are made sure to be on the disk, for a loss of power. [default: segment]
+    #[arg(long, value_name = "WHEN")]
+    pub fsync: Option<Fsync>,
+}
+
+/// When what was written is made sure to be on the disk, where a loss of power leaves it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum Fsync {
+    /// The system decides.
+    Never,
+    /// Once a second, and when a segment is closed.
+    Interval,
+    /// When a segment is closed.
+    Segment,
+    /// Before a datagram counts as written.
+    Batch,
+}
+
+impl Limits {
+    pub fn fsync(&self) -> Fsync {
+        self.fsync.unwrap_or(Fsync::Segment)
+    }
+
+    /// The first option that was given, if any was.
+    fn given(&self) -> Option<&'static str> {
+        let given = [
+            (self.rotate_bytes.is_some(), "--rotate-bytes"),
+            (self.rotate_every.is_some(), "--rotate-every"),
+            (self.keep_bytes.is_some(), "--keep-bytes"),
+            (self.keep_for.is_some(), "--keep-for"),
+            (self.fsync.is_some(), "--fsync"),
+        ];
+        given.into_iter().find_map(|(is_given, name)| is_given.then_some(name))
+    }
+}
+
+/// A number of bytes, such as `1048576`, `1024K` or `1M`.
+fn size(text: &str) -> Result<u64, String> {
+    let (digits, shift) = match text.as_bytes().last() {
+        Some(b'K') => (&text[..text.len() - 1], 10),
+        Some(b'M') => (&text[..text.len() - 1], 20),
+        Some(b'G') => (&text[..text.len() - 1], 30),
+        _ => (text, 0),
+    };
+    let bytes = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
+    bytes.filter(|bytes| *bytes > 0).ok_or("want bytes, more than 0, such as 1048576, 1024K or 1M".to_owned())
+}
+
+/// A time, such as `60`, `0.5`, `1m` or `7d`.
+fn period(text: &str) -> Result<Duration, String> {
+    let (digits, seconds) = match text.as_bytes().last() {
+        Some(b's') => (&text[..text.len() - 1], 1.0),
+        Some(b'm') => (&text[..text.len() - 1], 60.0),
+        Some(b'h') => (&text[..text.len() - 1], 3600.0),
+        Some(b'd') => (&text[..text.len() - 1], 86_400.0),
+        _ => (text, 1.0),
+    };
+    let time = digits.parse::<f64>().ok().and_then(|number| Duration::try_from_secs_f64(number * seconds).ok());
+    time.filter(|time| !time.is_zero()).ok_or("want seconds, more than 0, or such as 5m, 1h or 7d".to_owned())
+}
+
+/// What does not go together.
+pub fn check(options: &IngestOptions) -> Result<(), Failure> {
+    let usage = |message: String| Err(Failure::Usage(message));
+    if let Some(name) = options.segments.given().filter(|_| !options.sinks.iter().any(Spec::is_segments)) {
+        return usage(format!("{name} is about segments: give a --sink pcapng:DIR too"));
+    }
+    for (at, sink) in options.sinks.iter().enumerate() {
+        if options.sinks[..at].iter().any(|other| other.text == sink.text) {
+            return usage(format!("--sink {} is given twice", sink.text));
+        }
+    }
+    Ok(())
+}
+
+/// Opens every sink that is asked for; datagrams come to `local`.
+pub fn open(options: &IngestOptions, local: SocketAddr) -> Result<Vec<Entry>, Failure> {
+    let out = options.out.iter().map(|path| open_out(path, local));
+    let sinks = options.sinks.iter().map(|spec| open_sink(spec, options, local));
+    out.chain(sinks).collect()
+}
+
+fn open_out(path: &Path, local: SocketAddr) -> Result<Entry, Failure> {
+    let ledger = Arc::new(Ledger::default());
+    let sink = Out::create(path, local, &ledger).map_err(|error| {
+        let path = path.display();
+        Failure::run(format!("cannot write '{path}': {error}; choose another --out"))
+    })?;
+    let name = path.to_string_lossy().into_owned();
+    Ok(Entry { name, kind: OUT, when_full: WhenFull::Wait, is_prompt: false, sink: Box::new(sink), ledger })
+}
+
+fn open_sink(spec: &Spec, options: &IngestOptions, local: SocketAddr) -> Result<Entry, Failure> {
+    let Spec { text, place } = spec;
+    let ledger = Arc::new(Ledger::default());
+    let cannot = |error| Failure::run(format!("cannot open --sink {text}: {error}; choose another place for it"));
+    let (kind, sink): (_, Box<dyn Sink>) = match place {
+        Place::Segments(dir) => {
+            let segments = Segments::open(dir, text, options.segments, local, &ledger).map_err(cannot)?;
+            ("pcapng", Box::new(segments))
+        }
+        Place::Stdout => ("jsonl", Box::new(Jsonl::stdout())),
+        Place::Lines(path) => ("jsonl", Box::new(Jsonl::append(path, text).map_err(cannot)?)),
+        Place::Udp(to) => ("udp", Box::new(Relay::open(to.resolve()?, text).map_err(cannot)?)),
+        #[cfg(unix)]
+        Place::Unix(path) => ("unix", Box::new(UnixPeer::open(path, text).map_err(cannot)?)),
+        Place::Null => ("null", Box::new(Null)),
+    };
+    let (when_full, is_prompt) = match place {
+        Place::Segments(_) | Place::Lines(_) | Place::Null => (WhenFull::Wait, false),
+        Place::Stdout => (WhenFull::Wait, true),
+        Place::Udp(_) => (WhenFull::Skip, true),
+        #[cfg(unix)]
+        Place::Unix(_) => (WhenFull::Skip, true),
+    };
+    Ok(Entry { name: text.clone(), kind, when_full, is_prompt, sink, ledger })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_places_sizes_and_times_are_told_apart() {
+        for text in ["pcapng:/a:b", "jsonl:-", "jsonl:x", "udp:[::1]:9", "null"] {
+            let spec: Spec = text.parse().unwrap();
+            assert_eq!(spec.text, text);
+            assert_eq!((spec.takes_stdout(), spec.is_segments()), (text == "jsonl:-", text == "pcapng:/a:b"));
+        }
+        for text in ["", "pcapng", "pcapng:", "null:x", "kafka:x", ":x", "jsonl:"] {
+            assert_eq!(text.parse::<Spec>().unwrap_err(), EXPECTED, "{text}");
+        }
+        for (text, bytes) in [("1", 1), ("1048576", 1 << 20), ("64K", 64 << 10), ("2M", 2 << 20), ("3G", 3 << 30)] {
+            assert_eq!(size(text), Ok(bytes));
+        }
+        for text in ["", "0", "M", "-1", "1.5M", "99999999999G", "1T"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+        for (text, seconds) in [("1", 1.0), ("0.1", 0.1), ("2s", 2.0), ("5m", 300.0), ("1h", 3600.0), ("7d", 604_800.0)]
+        {
+            assert_eq!(period(text), Ok(Duration::from_secs_f64(seconds)));
+        }
+        for text in ["", "0", "m", "-1", "1w", "NaN", "inf"] {
+            assert!(period(text).is_err(), "{text}");
+        }
+        assert!("udp:127.0.0.1:0".parse::<Spec>().unwrap_err().contains("port 0"));
+    }
+}

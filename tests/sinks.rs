@@ -1,0 +1,555 @@
+//! The sinks of the built program, each read back by somebody else.
+#![cfg(unix)]
+
+#[path = "util/captures.rs"]
+mod captures;
+#[path = "util/program.rs"]
+mod util;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::UdpSocket;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use captures::{Packet, read_capture};
+use pcap_file::pcapng::blocks::interface_statistics::InterfaceStatisticsOption;
+use pcap_file::pcapng::{Block, PcapNgReader};
+use serde_json::Value;
+use util::{Ingest, PROGRAM, assert_adds_up, blast, limited, number, run, send_signal};
+
+/// Longest a test waits for what must come.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A directory that goes with the test.
+struct Dir(PathBuf);
+
+impl Dir {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("hio-udp-sinks-{}-{name}", std::process::id()));
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    fn join(&self, name: &str) -> String {
+        self.0.join(name).to_str().expect("a path in UTF-8").to_owned()
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Files in a directory whose names end so, in order.
+fn files(dir: &Path, ending: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let mut found: Vec<PathBuf> = entries.filter(|path| path.to_str().unwrap().ends_with(ending)).collect();
+    found.sort();
+    found
+}
+
+fn segments(dir: &Path) -> Vec<PathBuf> {
+    files(dir, ".pcapng")
+}
+
+/// The datagrams of all closed segments, in order.
+fn read_segments(dir: &Path) -> Vec<Packet> {
+    segments(dir).iter().flat_map(|path| read_capture(path).0).collect()
+}
+
+/// Number in one of blast's datagrams.
+fn sequence(payload: &[u8]) -> u64 {
+    u64::from_be_bytes(payload[16..24].try_into().unwrap())
+}
+
+/// Received, dropped and delivered, as each statistics block of a capture tells them.
+fn statistics(path: &Path) -> Vec<[u64; 3]> {
+    let mut reader = PcapNgReader::new(fs::File::open(path).unwrap()).unwrap();
+    let mut found = Vec::new();
+    while let Some(block) = reader.next_block() {
+        let Block::InterfaceStatistics(block) = block.unwrap() else { continue };
+        let mut told = [0; 3];
+        for option in block.options {
+            match option {
+                InterfaceStatisticsOption::IsbIfRecv(count) => told[0] = count,
+                InterfaceStatisticsOption::IsbOsDrop(count) => told[1] = count,
+                InterfaceStatisticsOption::IsbUsrDeliv(count) => told[2] = count,
+                _ => {}
+            }
+        }
+        found.push(told);
+    }
+    found
+}
+
+/// The account of one sink.
+fn sink<'a>(account: &'a Value, name: &str) -> &'a Value {
+    let sinks = account["sinks"].as_array().unwrap();
+    sinks.iter().find(|sink| sink["sink"] == name).unwrap_or_else(|| panic!("no {name} in {account}"))
+}
+
+/// Checks that every sink has an account that adds up, and that the sum is that of the whole.
+fn assert_sinks_add_up(account: &Value) {
+    let (mut written, mut not_written) = (0, 0);
+    for sink in account["sinks"].as_array().unwrap() {
+        let reasons = sink["not_written_by_reason"].as_object().unwrap();
+        let by_reason: u64 = reasons.values().map(|count| count.as_u64().unwrap()).sum();
+        assert_eq!(by_reason, number(sink, "not_written"), "{account}");
+        assert_eq!(number(sink, "written") + by_reason, number(account, "delivered"), "{account}");
+        written += number(sink, "written");
+        not_written += number(sink, "not_written");
+    }
+    assert_eq!((number(account, "written"), number(account, "not_written")), (written, not_written), "{account}");
+}
+
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{what} in {PATIENCE:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn segments_together_hold_every_datagram_once_and_in_order() {
+    let dir = Dir::new("rotate");
+    let name = format!("pcapng:{}", dir.join("kept"));
+    let kept = dir.0.join("kept");
+    let ingest = Ingest::start("127.0.0.1:0", &["--sink", &name, "--rotate-bytes", "2M", "--rotate-every", "0.2"]);
+    let args = ["--duration", "2", "--rate", "20000", "--size", "200"];
+    let sent = number(&blast(ingest.addr, &args), "sent");
+    let (code, account, said) = ingest.stop();
+    assert_eq!(code, 0, "{said}");
+    assert_adds_up(&account, sent);
+    assert_sinks_add_up(&account);
+    assert_eq!(number(&account, "written"), number(&account, "delivered"));
+    let paths = segments(&kept);
+    assert!(paths.len() >= 5, "{paths:?}");
+    assert_eq!(files(&kept, ".part"), Vec::<PathBuf>::new());
+    let sequences: Vec<u64> = read_segments(&kept).iter().map(|packet| sequence(packet.payload())).collect();
+    assert_eq!(sequences.len() as u64, number(&account, "written"));
+    assert!(sequences.windows(2).all(|pair| pair[0] < pair[1]));
+    // Each begins with what the last ended with, and no segment lacks anything of what its statistics tell.
+    let mut before = [0; 3];
+    for (number, path) in paths.iter().enumerate() {
+        let file_name = path.file_name().unwrap().to_str().unwrap();
+        assert!(file_name.ends_with(&format!("Z-{:06}.pcapng", number + 1)), "{file_name}");
+        assert!(fs::metadata(path).unwrap().len() < 4 << 20);
+        let told = statistics(path);
+        assert_eq!(told[0], before, "{file_name}");
+        before = *told.last().unwrap();
+        assert_eq!(before[2] - told[0][2], read_capture(path).0.len() as u64, "{file_name}");
+    }
+    assert_eq!(before[1], number(&account, "kernel_dropped"));
+    assert_eq!(before[2], number(&account, "delivered"));
+}
+
+/// How often it is killed; more with `HIO_UDP_KILLS`.
+fn kills() -> u32 {
+    std::env::var("HIO_UDP_KILLS").map_or(20, |text| text.parse().expect("a number"))
+}
+
+#[test]
+fn killed_at_any_moment_it_keeps_every_whole_block_and_the_next_start_closes_the_segment() {
+    let dir = Dir::new("kill");
+    let name = format!("pcapng:{}", dir.0.display());
+    let mut args = vec!["--sink", &name, "--rotate-bytes", "300K", "--fsync"];
+    let (mut total, mut torn) = (0, 0);
+    for round in 0..kills() {
+        args.push(["never", "interval", "segment", "batch"][round as usize % 4]);
+        let ingest = Ingest::start("127.0.0.1:0", &args);
+        args.pop();
+        let mut load = Command::new(PROGRAM)
+            .args(["blast", "--to", &ingest.addr.to_string(), "--rate", "max", "--size", "1000", "--sources", "2"])
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let has_begun = || !files(&dir.0, ".part").is_empty() && dir_bytes(&dir.0) > 1000;
+        wait_until("something written", has_begun);
+        // Sleeps a time of its own in each round, until the deadline it is killed at.
+        std::thread::sleep(Duration::from_micros(u64::from(round) * 7919 % 60_000));
+        assert!(send_signal("KILL", ingest.child.id()));
+        wait_until("its end", || UdpSocket::bind(ingest.addr).is_ok());
+        load.kill().unwrap();
+        load.wait().unwrap();
+        // Whatever whole blocks there are, somebody else can read them before anything is repaired.
+        let left = files(&dir.0, ".part");
+        assert!(left.len() <= 6, "{left:?}"); // the open one, and those that wait for their names
+        let whole: usize = left.iter().map(|path| readable(path)).sum();
+        if let Some(path) = left.last().filter(|_| round % 3 == 0) {
+            // A power failure may leave a torn tail even where a kill does not.
+            let mut file = fs::File::options().append(true).open(path).unwrap();
+            file.write_all(&6_u32.to_le_bytes()).unwrap();
+            file.write_all(&[200, 0, 0, 0, 1, 2, 3]).unwrap();
+            torn += usize::from(readable(path) > 0);
+        }
+        let closed: usize = segments(&dir.0).iter().map(|path| read_capture(path).0.len()).sum();
+        let next = Ingest::start("127.0.0.1:0", &["--sink", &name]);
+        let is_told = next.noted.lines().filter(|line| line.contains("left open")).count();
+        assert_eq!(is_told, left.iter().filter(|path| path.with_extension("").exists()).count(), "{}", next.noted);
+        torn = torn.saturating_sub(next.noted.matches("11 bytes of a torn tail").count());
+        let (code, _, said) = next.stop();
+        assert_eq!(code, 0, "{said}");
+        assert_eq!(files(&dir.0, ".part"), Vec::<PathBuf>::new());
+        let now: usize = segments(&dir.0).iter().map(|path| read_capture(path).0.len()).sum();
+        assert_eq!(now, closed + whole, "round {round}");
+        total = now;
+        for path in segments(&dir.0) {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    assert!(total > 0 && torn == 0);
+}
+
+fn dir_bytes(dir: &Path) -> u64 {
+    fs::read_dir(dir).unwrap().filter_map(|entry| Some(entry.unwrap().metadata().ok()?.len())).sum()
+}
+
+/// Packets that can be read from the start of a file.
+fn readable(path: &Path) -> usize {
+    let Ok(mut reader) = PcapNgReader::new(fs::File::open(path).unwrap()) else { return 0 };
+    let mut count = 0;
+    while let Some(Ok(block)) = reader.next_block() {
+        count += usize::from(matches!(block, Block::EnhancedPacket(_)));
+    }
+    count
+}
+
+#[test]
+fn what_a_file_size_limit_refuses_is_counted_and_later_segments_are_written() {
+    let dir = Dir::new("limit");
+    let name = format!("pcapng:{}", dir.0.display());
+    let args = ["ingest", "--json", "--bind", "127.0.0.1:0", "--sink", &name];
+    let ingest = Ingest::spawn(limited("ulimit -f 400", &args)); // below a chunk's length
+    let sent = number(&blast(ingest.addr, &["--count", "20000", "--rate", "50000", "--size", "200"]), "sent");
+    let (code, account, said) = ingest.stop();
+    assert_eq!(code, 1, "{said}");
+    assert_eq!(said.lines().filter(|line| line.contains("cannot write: ")).count(), 1, "{said}");
+    assert_adds_up(&account, sent);
+    assert_sinks_add_up(&account);
+    assert!(number(&account, "not_written") > 0, "{account}");
+    assert!(segments(&dir.0).len() >= 2);
+    assert_eq!(read_segments(&dir.0).len() as u64, number(&account, "written"));
+}
+
+#[test]
+fn a_full_disk_is_told_once_and_counted_and_writing_goes_on_when_there_is_room() {
+    let dir = Dir::new("full");
+    // A disk of its own, which only this program sees; not every system lets one make it.
+    let mount = format!("mount -t tmpfs -o size=1m tmpfs {}", dir.0.display());
+    let can = Command::new("unshare").args(["-rm", "sh", "-c", &mount]).stderr(Stdio::null()).status();
+    if !can.is_ok_and(|status| status.success()) {
+        return;
+    }
+    let mut command = Command::new("unshare");
+    command.args(["-rm", "sh", "-c", &format!("{mount}; exec \"$0\" \"$@\""), PROGRAM]);
+    command.args(["ingest", "--json", "--bind", "127.0.0.1:0", "--sink", &format!("pcapng:{}", dir.0.display())]);
+    let ingest = Ingest::spawn(command);
+    let inside = PathBuf::from(format!("/proc/{}/root{}", ingest.child.id(), dir.0.display()));
+    let ballast = inside.join("ballast");
+    fs::write(&ballast, vec![1; 700 << 10]).unwrap();
+    let is_full = || {
+        let probe = inside.join("probe");
+        let result = fs::write(&probe, [1; 8192]);
+        fs::remove_file(&probe).unwrap();
+        result.is_err()
+    };
+    let mut sent = 0;
+    let mut send = |count: &str| {
+        sent += number(&blast(ingest.addr, &["--count", count, "--rate", "20000", "--size", "100"]), "sent");
+    };
+    send("4000"); // 700 kB with its headers
+    wait_until("a full disk", is_full);
+    send("2000");
+    // Long enough for the last failure to be over a second ago.
+    let failed_by = Instant::now();
+    wait_until("a pause", || failed_by.elapsed() > Duration::from_millis(1700));
+    fs::remove_file(&ballast).unwrap();
+    send("1000");
+    let captured = PathBuf::from(&inside);
+    wait_until("the last datagram", || {
+        let parts = files(&captured, ".part");
+        parts.last().is_some_and(|path| last_sequence(path) == Some(999))
+    });
+    let packets: usize = files(&inside, ".part").iter().map(|path| readable(path)).sum();
+    let (code, account, said) = ingest.stop();
+    assert_eq!(code, 1, "{said}");
+    for (part, times) in [("cannot write: No space left on device", 1), ("works again", 1)] {
+        assert_eq!(said.lines().filter(|line| line.contains(part)).count(), times, "{part}: {said}");
+    }
+    assert_adds_up(&account, sent);
+    assert_sinks_add_up(&account);
+    assert_eq!(number(&account, "written"), packets as u64);
+    assert!(number(&account, "not_written") >= 2000, "{account}");
+}
+
+/// The number of the last of blast's datagrams in a capture.
+fn last_sequence(path: &Path) -> Option<u64> {
+    let mut reader = PcapNgReader::new(fs::File::open(path).ok()?).ok()?;
+    let mut last = None;
+    while let Some(Ok(block)) = reader.next_block() {
+        if let Block::EnhancedPacket(packet) = block {
+            last = Some(sequence(&packet.data[28..]));
+        }
+    }
+    last
+}
+
+#[test]
+fn a_directory_that_is_removed_is_told_and_its_datagrams_are_not_written() {
+    let dir = Dir::new("removed");
+    let name = format!("pcapng:{}", dir.join("gone"));
+    let ingest = Ingest::start("127.0.0.1:0", &["--sink", &name]);
+    let mut sent = number(&blast(ingest.addr, &["--count", "100"]), "sent");
+    let part = files(&dir.0.join("gone"), ".part").remove(0);
+    wait_until("the first hundred", || readable(&part) == 100);
+    fs::remove_dir_all(dir.0.join("gone")).unwrap();
+    sent += number(&blast(ingest.addr, &["--count", "50"]), "sent");
+    let (code, account, said) = ingest.stop();
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("removed") && said.contains("gone"), "{said}");
+    assert_adds_up(&account, sent);
+    assert_sinks_add_up(&account);
+    assert_eq!((number(&account, "written"), number(&account, "not_written")), (0, 150));
+}
+
+#[test]
+fn retention_removes_the_oldest_segments_and_nothing_else() {
+    let dir = Dir::new("keep");
+    fs::write(dir.0.join("flows.pcapng"), "mine").unwrap();
+    let name = format!("pcapng:{}", dir.0.display());
+    let args = ["--sink", &name, "--rotate-every", "0.1", "--keep-bytes", "100K"];
+    let ingest = Ingest::start("127.0.0.1:0", &args);
+    blast(ingest.addr, &["--duration", "3", "--rate", "2000", "--size", "200"]);
+    let (code, account, said) = ingest.stop();
+    assert_eq!(code, 0, "{said}");
+    assert_sinks_add_up(&account);
+    assert_eq!(fs::read(dir.0.join("flows.pcapng")).unwrap(), b"mine");
+    fs::remove_file(dir.0.join("flows.pcapng")).unwrap();
+    let left = segments(&dir.0);
+    assert!(left.len() == 1 || dir_bytes(&dir.0) <= 100 << 10, "{left:?}");
+    assert!(!left[0].to_str().unwrap().ends_with("-000001.pcapng"), "{left:?}");
+    // What is left is the newest.
+    let packets = read_segments(&dir.0);
+    assert_eq!(sequence(packets.last().unwrap().payload()), number(&account, "written") - 1);
+    // By age, all but the newest go.
+    let ingest = Ingest::start("127.0.0.1:0", &["--sink", &name, "--rotate-every", "0.1", "--keep-for", "0.2"]);
+    blast(ingest.addr, &["--duration", "1", "--rate", "2000"]);
+    let before = left.last().unwrap();
+    wait_until("the removal of the old ones", || !before.exists() && segments(&dir.0).len() == 1);
+    assert_eq!(ingest.stop().0, 0);
+}
+
+#[test]
+fn two_ingests_do_not_share_a_directory() {
+    let dir = Dir::new("shared");
+    let name = format!("pcapng:{}", dir.0.display());
+    let first = Ingest::start("127.0.0.1:0", &["--sink", &name]);
+    let second = run(&["ingest", "--bind", "127.0.0.1:0", "--sink", &name]);
+    let said = String::from_utf8(second.stderr).unwrap();
+    assert_eq!((second.status.code(), said.lines().count()), (Some(1), 1), "{said}");
+    assert!(said.contains(&name) && said.contains("another ingest"), "{said}");
+    assert_eq!(first.stop().0, 0);
+    assert_eq!(fs::read_dir(&dir.0).unwrap().count(), 0, "an empty segment is not kept");
+}
+
+#[test]
+fn lines_of_json_tell_what_was_sent_and_a_torn_line_is_cut() {
+    let dir = Dir::new("jsonl");
+    let path = dir.join("log");
+    fs::write(&path, "{\"older\":1}\n{\"torn\":").unwrap();
+    let ingest = Ingest::start("127.0.0.1:0", &["--sink", &format!("jsonl:{path}"), "--gram-size", "1000"]);
+    assert!(ingest.noted.contains("cut 8 bytes"), "{}", ingest.noted);
+    let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let payloads: [&[u8]; 5] = [b"", b"plain", "\u{fc}mlaut \"\\\n\0".as_bytes(), &[0, 255, 128], &[7; 2000]];
+    for payload in payloads {
+        sender.send_to(payload, ingest.addr).unwrap();
+    }
+    let to = ingest.addr;
+    let (code, account, said) = ingest.stop();
+    assert_eq!(code, 0, "{said}");
+    assert_sinks_add_up(&account);
+    let text = fs::read_to_string(&path).unwrap();
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((lines.len(), number(&lines[0], "older")), (6, 1));
+    for (line, payload) in lines[1..].iter().zip(payloads) {
+        assert_eq!(line["src"], sender.local_addr().unwrap().to_string());
+        assert_eq!(line["dst"], to.to_string());
+        assert_eq!(number(line, "len"), payload.len().min(1000) as u64);
+        let time = line["time"].as_str().unwrap();
+        assert!(time.len() == 30 && time.ends_with('Z'), "{time}");
+        match std::str::from_utf8(payload) {
+            Ok(text) => assert_eq!(line["text"], text[..text.len().min(1000)]),
+            Err(_) => assert_eq!(line["base64"], "AP+A"),
+        }
+    }
+    assert_eq!((number(&lines[5], "original_len"), &lines[5]["truncated"]), (2000, &Value::Bool(true)));
+}
+
+#[test]
+fn standard_output_takes_lines_at_once_and_its_reader_may_go_away() {
+    let mut child = Command::new(PROGRAM)
+        .args(["ingest", "--json", "--bind", "127.0.0.1:0", "--sink", "jsonl:-"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    stderr.read_line(&mut line).unwrap();
+    let to = line.strip_prefix("receiving on ").unwrap().split(';').next().unwrap().to_owned();
+    let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+    sender.send_to(b"first", &to).unwrap();
+    line.clear();
+    stdout.read_line(&mut line).unwrap();
+    assert!(line.contains("\"text\":\"first\""), "{line}");
+    drop(stdout);
+    wait_until("its end", || {
+        let _ = sender.send_to(b"more", &to);
+        child.try_wait().unwrap().is_some()
+    });
+    assert_eq!(child.wait().unwrap().code(), Some(0), "as with any other reader that goes away");
+    let mut said = String::new();
+    stderr.read_to_string(&mut said).unwrap();
+    let account: Value = serde_json::from_str(said.trim()).unwrap();
+    assert_sinks_add_up(&account);
+    assert!(number(&account, "written") >= 1);
+}
+
+#[test]
+fn relays_fan_out_every_datagram_beside_what_is_stored() {
+    let dir = Dir::new("relay");
+    let places: Vec<UdpSocket> = (0..2).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+    let names: Vec<String> = places.iter().map(|place| format!("udp:{}", place.local_addr().unwrap())).collect();
+    let stored = format!("pcapng:{}", dir.0.display());
+    let args = ["--sink", &names[0], "--sink", &names[1], "--sink", &stored, "--gram-size", "1000"];
+    let ingest = Ingest::start("127.0.0.1:0", &args);
+    let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+    for size in [0, 1, 100, 1000, 1001] {
+        sender.send_to(&vec![size as u8; size], ingest.addr).unwrap();
+    }
+    for place in &places {
+        place.set_read_timeout(Some(PATIENCE)).unwrap();
+        // They come at once, not with the end.
+        let sizes: Vec<usize> = (0..4).map(|_| place.recv(&mut [0; 2000]).unwrap()).collect();
+        assert_eq!(sizes, [0, 1, 100, 1000]);
+    }
+    let (code, account, said) = ingest.stop();
+    assert_eq!(code, 1, "a cut one is not passed on: {said}");
+    assert_sinks_add_up(&account);
+    for name in &names {
+        let relay = sink(&account, name);
+        assert_eq!((number(relay, "written"), number(relay, "not_written")), (4, 1));
+        assert_eq!(relay["not_written_by_reason"]["cut, so not passed on"], 1);
+    }
+    assert_eq!(number(sink(&account, &stored), "written"), 5);
+    assert_eq!(read_segments(&dir.0).len(), 5);
+}
+
+#[test]
+fn a_relay_counts_what_it_cannot_send_by_why() {
+    // A broadcast address, which an ordinary socket may not send to: nothing leaves the machine.
+    let ingest = Ingest::start("127.0.0.1:0", &["--sink", "udp:127.255.255.255:9", "--sink", "null"]);
+    blast(ingest.addr, &["--count", "70"]);
+    let (code, account, said) = ingest.stop();
+    assert_eq!(code, 1);
+    assert_sinks_add_up(&account);
+    let relay = sink(&account, "udp:127.255.255.255:9");
+    assert_eq!(number(relay, "not_written"), 70);
+    let reasons = relay["not_written_by_reason"].as_object().unwrap();
+    assert!(reasons.keys().all(|reason| reason.contains("Permission denied")), "{account}");
+    assert_eq!(said.lines().filter(|line| line.contains("cannot send")).count(), 1, "{said}");
+    assert_eq!(number(sink(&account, "null"), "written"), 70);
+}
+
+#[test]
+fn a_local_socket_gets_messages_and_one_that_takes_nothing_holds_up_nobody() {
+    let dir = Dir::new("unix");
+    let (path, stuck) = (dir.join("reader"), dir.join("stuck"));
+    let reader = UnixDatagram::bind(&path).unwrap();
+    reader.set_read_timeout(Some(PATIENCE)).unwrap();
+    let _stuck = UnixDatagram::bind(&stuck).unwrap();
+    let [name, stuck] = [path, stuck].map(|path| format!("unix:{path}"));
+    let stored = format!("pcapng:{}", dir.join("kept"));
+    let args = ["--sink", &name, "--sink", &stuck, "--sink", &stored, "--drain", "0.3"];
+    let ingest = Ingest::start("127.0.0.1:0", &args);
+    let count = std::thread::spawn(move || {
+        let mut buffer = [0; 2000];
+        let mut sequences = BTreeSet::new();
+        while sequences.len() < 500 {
+            let len = reader.recv(&mut buffer).unwrap();
+            assert_eq!(len, 100);
+            assert!(sequences.insert(sequence(&buffer)));
+        }
+        sequences
+    });
+    let sent = number(&blast(ingest.addr, &["--count", "500", "--rate", "5000"]), "sent");
+    assert_eq!(count.join().unwrap(), (0..500).collect());
+    let (code, account, said) = ingest.stop();
+    assert_eq!(code, 1, "{said}");
+    assert_adds_up(&account, sent);
+    assert_sinks_add_up(&account);
+    assert_eq!(number(sink(&account, &name), "written"), 500);
+    assert_eq!(number(sink(&account, &stored), "written"), 500);
+    assert!(number(sink(&account, &stuck), "not_written") > 0, "{account}");
+    assert_eq!(number(&account, "kernel_dropped"), 0);
+}
+
+#[test]
+fn a_stop_brings_what_is_queued_to_every_sink() {
+    let dir = Dir::new("drain");
+    let place = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let names = [
+        format!("pcapng:{}", dir.join("kept")),
+        format!("jsonl:{}", dir.join("log")),
+        format!("udp:{}", place.local_addr().unwrap()),
+        "null".to_owned(),
+    ];
+    let args: Vec<&str> = names.iter().flat_map(|name| ["--sink", name]).collect();
+    let ingest = Ingest::start("127.0.0.1:0", &args);
+    ingest.signal("STOP");
+    blast(ingest.addr, &["--count", "200", "--rate", "max"]);
+    ingest.signal("TERM");
+    ingest.signal("CONT");
+    let (code, account, said) = ingest.end();
+    assert_eq!(code, 0, "{said}");
+    assert_sinks_add_up(&account);
+    for name in &names {
+        assert_eq!(number(sink(&account, name), "written"), 200, "{name}");
+    }
+    assert_eq!(read_segments(&dir.0.join("kept")).len(), 200);
+    assert_eq!(fs::read_to_string(dir.0.join("log")).unwrap().lines().count(), 200);
+    place.set_nonblocking(true).unwrap();
+    assert_eq!((0..201).take_while(|_| place.recv(&mut [0; 200]).is_ok()).count(), 200);
+}
+
+#[test]
+fn what_is_no_sink_or_no_place_gets_one_line_and_the_right_exit_code() {
+    let dir = Dir::new("bad");
+    let file = dir.join("file");
+    fs::write(&file, "").unwrap();
+    for (args, code, part) in [
+        (&["--sink", "kafka:x"][..], 2, "jsonl:FILE"),
+        (&["--sink", "udp:127.0.0.1:0"], 2, "port 0"),
+        (&["--sink", "null", "--sink", "null"], 2, "twice"),
+        (&["--rotate-bytes", "1M"], 2, "--sink pcapng:DIR"),
+        (&["--sink", "pcapng:x", "--rotate-bytes", "0"], 2, "'0'"),
+        (&["--sink", "pcapng:x", "--fsync", "often"], 2, "'often'"),
+        (&["--sink", "pcapng:/no/such/directory"], 1, "/no/such/directory"),
+        (&["--sink", &format!("pcapng:{file}")], 1, &file),
+        (&["--sink", "jsonl:/no/such/directory/x"], 1, "/no/such/directory/x"),
+        (&["--sink", "pcapng:/proc"], 1, "pcapng:/proc"), // even root can write nothing there
+    ] {
+        let output = run(&[&["ingest", "--bind", "127.0.0.1:0"], args].concat());
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {said}");
+        assert_eq!(said.lines().count(), 1, "{args:?}: {said}");
+        assert!(said.contains(part), "{args:?}: {said}");
+    }
+}
