@@ -40,6 +40,8 @@ pub enum Command {
     Inspect(InspectOptions),
     /// Send the datagrams of captures again, with the original timing or another.
     Replay(ReplayOptions),
+    /// Tell what limits this machine for a rate of datagrams, and how to lift it.
+    Doctor(DoctorOptions),
 }
 
 #[derive(Args, Debug)]
@@ -214,6 +216,39 @@ Examples:
 All datagrams go to one destination, from one port of this machine, in the order of the captures. A file
 follows the one before without a pause. Every packet is sent, failed, not_sent (a stop) or skipped, by why.";
 
+#[derive(Args, Clone, Debug)]
+#[command(after_help = DOCTOR_EXAMPLES, allow_negative_numbers = true)]
+pub struct DoctorOptions {
+    /// Datagrams a second that are to be received.
+    #[arg(long, value_name = "R", default_value_t = 100_000, value_parser = datagrams_per_s)]
+    pub rate: u64,
+
+    /// Payload bytes of each datagram.
+    #[arg(long, value_name = "B", default_value_t = 100, value_parser = payload_size)]
+    pub size: usize,
+
+    /// Address to receive on, as ingest has it: a socket is opened there to see what it gets.
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:0", value_parser = host_port)]
+    pub bind: HostPort,
+
+    /// Seconds for which the receiver may be kept from reading without loss: by other programs on its
+    /// processor, a slow disk, a restart.
+    #[arg(long, value_name = "S", default_value = "0.05", value_parser = seconds)]
+    pub pause: Duration,
+
+    /// Print everything as one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+const DOCTOR_EXAMPLES: &str = "\
+Examples:
+  hio-udp doctor --rate 500000 --size 200
+  hio-udp doctor --rate 20000 --size 1400 --bind '[::]:2055' --pause 1
+  hio-udp doctor --json | jq -r '.commands[]'
+
+Exit codes: 0 nothing limits the rate, 1 something does, 2 usage.";
+
 /// A host, by name or address, and a port; not resolved yet.
 #[derive(Clone, Debug)]
 pub struct HostPort {
@@ -322,6 +357,14 @@ fn probe_size(text: &str) -> Result<usize, String> {
         .map_err(|want| format!("{want}: number and checksum need the first, UDP carries the second"))
 }
 
+fn payload_size(text: &str) -> Result<usize, String> {
+    in_range(text, "bytes", 0, MAX_PAYLOAD_V4)
+}
+
+fn datagrams_per_s(text: &str) -> Result<u64, String> {
+    in_range(text, "datagrams a second", 1, 1_000_000_000).map(|rate| rate as u64)
+}
+
 fn sources(text: &str) -> Result<usize, String> {
     in_range(text, "sockets", 1, 10_000)
 }
@@ -351,7 +394,7 @@ pub fn parse() -> Result<Option<Command>, Failure> {
             Ok(None)
         }
         Err(error) if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            Err(Failure::Usage("no command given: want ingest, blast, inspect or replay".to_owned()))
+            Err(Failure::Usage("no command given: want ingest, blast, inspect, replay or doctor".to_owned()))
         }
         Err(error) => Err(Failure::Usage(one_line(&error.render().to_string()))),
     }

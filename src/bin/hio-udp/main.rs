@@ -8,6 +8,7 @@
 //!            ├── blast ───── probe   (makes them)
 //!            ├── demo: both at once
 //!            ├── replay ──── packets, sender
+//!            ├── doctor ──── machine ── proc
 //!            └── inspect ─── unpack ── packets ── blocks (pcapng), records (pcap) ── window
 //!                  └── summary ── headers, heavy, timeline
 //! ```
@@ -19,14 +20,17 @@ mod args;
 mod blast;
 mod blocks;
 mod demo;
+mod doctor;
 mod endian;
 mod failure;
 mod headers;
 mod heavy;
 mod ingest;
 mod inspect;
+mod machine;
 mod packets;
 mod probe;
+mod proc;
 mod records;
 mod replay;
 mod sender;
@@ -68,5 +72,6 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Blast(options) => blast::run(options),
         Command::Inspect(options) => inspect::run(options),
         Command::Replay(options) => replay::run(options),
+        Command::Doctor(options) => doctor::run(options),
     }
 }
