@@ -345,8 +345,9 @@ impl<'a> Batch<'a> {
         let header = self.headers.get(i)?;
         // SAFETY: `memory` has a slot for each of `headers`.
         let prefix = unsafe { self.memory.prefix(i) };
-        // SAFETY: as above. The batch is not mixed, so `tally` found no MSG_TRUNC, which the kernel sets
-        // wherever it says a length longer than the iovec's slot_bytes (udp_recvmsg in net/ipv4/udp.c).
+        // SAFETY: as above. The batch is not mixed, so `tally` found no MSG_TRUNC, which the kernel sets wherever
+        // it says a length longer than the slot_bytes of an iovec or a lent buffer (udp_recvmsg in
+        // net/ipv4/udp.c).
         let data = unsafe { self.memory.payload(i, header.msg_len as usize) };
         let src = match family {
             Family::V4 => SocketAddr::V4(addr::read_v4(&prefix.name)),
@@ -368,8 +369,8 @@ impl<'a> Batch<'a> {
         let len = self.headers[i].msg_hdr.msg_controllen as usize;
         // SAFETY: `memory` has a slot for each of `headers`.
         let prefix = unsafe { self.memory.prefix(i) };
-        // SAFETY: `prepare` says CONTROL_BYTES, and the kernel how much of that it used (put_cmsg in
-        // net/core/scm.c).
+        // SAFETY: `prepare` and `Uring::new` say CONTROL_BYTES, and the kernel how much of that it used
+        // (put_cmsg in net/core/scm.c).
         unsafe { prefix.control.get_unchecked(..len) }
     }
 }

@@ -109,7 +109,7 @@ pub(crate) enum Call {
     /// `io_uring_setup`.
     #[cfg_attr(any(not(target_os = "linux"), force_single), allow(dead_code))]
     Ring,
-    /// `io_uring_enter`, which then takes nothing.
+    /// `io_uring_enter`, which then takes nothing, or says of some requests that it has not taken them.
     #[cfg_attr(any(not(target_os = "linux"), force_single), allow(dead_code))]
     Enter,
 }
