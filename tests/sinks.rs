@@ -346,6 +346,29 @@ fn retention_removes_the_oldest_segments_and_nothing_else() {
 }
 
 #[test]
+fn closed_segments_are_compressed_and_hold_the_same() {
+    let dir = Dir::new("zstd");
+    let name = format!("pcapng:{}", dir.0.display());
+    // One that is left for the next run, and what a kill may leave of its packing.
+    let first = Ingest::start("127.0.0.1:0", &["--sink", &name]);
+    let mut sent = number(&blast(first.addr, &["--count", "100"]), "sent");
+    assert_eq!(first.stop().0, 0);
+    fs::write(segments(&dir.0)[0].with_extension("pcapng.zst.part"), "half").unwrap();
+    let ingest = Ingest::start("127.0.0.1:0", &["--sink", &name, "--zstd", "--rotate-every", "0.1"]);
+    sent += number(&blast(ingest.addr, &["--duration", "1", "--rate", "5000"]), "sent");
+    let (code, account, said) = ingest.stop();
+    assert_eq!(code, 0, "{said}");
+    assert_sinks_add_up(&account);
+    let packed = files(&dir.0, ".pcapng.zst");
+    assert!(packed.len() >= 3, "{packed:?}");
+    assert_eq!(fs::read_dir(&dir.0).unwrap().count(), packed.len(), "nothing else is left");
+    let paths = packed.iter().map(|path| path.to_str().unwrap());
+    let args: Vec<&str> = ["inspect", "--json"].into_iter().chain(paths).collect();
+    let report: Value = serde_json::from_slice(&run(&args).stdout).unwrap();
+    assert_eq!((number(&report, "packets"), sent), (sent, number(&account, "written") + 100), "{report}");
+}
+
+#[test]
 fn two_ingests_do_not_share_a_directory() {
     let dir = Dir::new("shared");
     let name = format!("pcapng:{}", dir.0.display());

@@ -10,8 +10,10 @@ use crate::packets::Nanos;
 use crate::utc;
 
 /// Behind the name of a segment that is not closed.
-pub const PART: &str = ".part";
+const PART: &str = ".part";
 const ENDING: &str = ".pcapng";
+/// Behind the name of a segment that is packed.
+const PACKED: &str = ".zst";
 
 /// The longest block that is believed in; ours are below 70,000 bytes.
 const BLOCK_BYTES_MAX: usize = 16 << 20;
@@ -34,8 +36,12 @@ impl Directory {
         }
         let lock = lock(path)?;
         let found = list(path)?;
-        for left in found.iter().filter(|entry| entry.is_part) {
-            repair(left, sink)?;
+        for left in &found {
+            match left.state {
+                State::Open => repair(left, sink)?,
+                State::HalfPacked => fs::remove_file(&left.path)?,
+                State::Closed | State::Packed => {}
+            }
         }
         let next = found.iter().map(|entry| entry.number + 1).max().unwrap_or(1);
         Ok(Self { path: path.to_owned(), next, _lock: lock })
@@ -52,7 +58,39 @@ pub fn name(time: Nanos, number: u64) -> String {
 pub struct Entry {
     pub path: PathBuf,
     pub number: u64,
-    pub is_part: bool,
+    pub state: State,
+}
+
+/// What has become of a segment, by the ending of its name.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum State {
+    Open,
+    Closed,
+    Packed,
+    HalfPacked,
+}
+
+impl Entry {
+    /// Whether it is whole.
+    pub fn is_whole(&self) -> bool {
+        matches!(self.state, State::Closed | State::Packed)
+    }
+}
+
+/// The name of a closed segment when it is packed.
+pub fn packed(closed: &Path) -> PathBuf {
+    with_ending(closed, PACKED)
+}
+
+/// The name of a file that is not whole yet.
+pub fn part(path: &Path) -> PathBuf {
+    with_ending(path, PART)
+}
+
+fn with_ending(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
 }
 
 /// Our files in a directory, oldest first; any other is none of our business.
@@ -63,8 +101,15 @@ pub fn list(dir: &Path) -> io::Result<Vec<Entry>> {
         let file_name = entry.file_name();
         let Some(name) = file_name.to_str() else { continue };
         let (stem, is_part) = name.strip_suffix(PART).map_or((name, false), |stem| (stem, true));
+        let (stem, is_packed) = stem.strip_suffix(PACKED).map_or((stem, false), |stem| (stem, true));
+        let state = match (is_packed, is_part) {
+            (false, true) => State::Open,
+            (false, false) => State::Closed,
+            (true, false) => State::Packed,
+            (true, true) => State::HalfPacked,
+        };
         if let Some(number) = number(stem).filter(|_| entry.file_type().is_ok_and(|kind| kind.is_file())) {
-            found.push(Entry { path: entry.path(), number, is_part });
+            found.push(Entry { path: entry.path(), number, state });
         }
     }
     found.sort_by_key(|entry| entry.number);

@@ -1,7 +1,7 @@
 //! The keeper of a directory: what takes long and is not writing, off the thread that writes.
 //!
-//! It makes sure that files are on the disk, gives closed segments their names, and removes those that
-//! are too old or too many.
+//! It makes sure that files are on the disk, gives closed segments their names, hands them to the packer, and
+//! removes those that are too old or too many.
 
 use std::fs::{self, File};
 use std::io;
@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use super::directory;
 use super::ledger::{Ledger, Trouble};
+use super::packer::Packer;
 use super::spec::{Fsync, Limits};
 use crate::account::say;
 
@@ -42,7 +43,10 @@ pub struct Keeper {
 impl Keeper {
     pub fn start(dir: &Path, sink: &str, limits: Limits, ledger: Arc<Ledger>) -> io::Result<Self> {
         let (sender, receiver) = mpsc::sync_channel(JOBS_MAX);
-        let keeping = Keeping { dir: dir.to_owned(), limits, ledger, trouble: Trouble::new(sink) };
+        let is_synced = limits.fsync() != Fsync::Never;
+        let start_packer = || Packer::start(dir, sink, is_synced, Arc::clone(&ledger));
+        let packer = limits.zstd.then(start_packer).transpose()?;
+        let keeping = Keeping { dir: dir.to_owned(), limits, ledger, packer, trouble: Trouble::new(sink) };
         let thread = thread::Builder::new().name("keeper".to_owned()).spawn(move || keeping.run(&receiver))?;
         Ok(Self { jobs: Some(sender), thread: Some(thread) })
     }
@@ -74,12 +78,14 @@ struct Keeping {
     dir: PathBuf,
     limits: Limits,
     ledger: Arc<Ledger>,
+    packer: Option<Packer>,
     trouble: Trouble,
 }
 
 impl Keeping {
     fn run(mut self, jobs: &Receiver<Job>) {
         self.retain();
+        self.pack_older();
         loop {
             match jobs.recv_timeout(LOOK_EVERY) {
                 Ok(Job::Sync(file)) => {
@@ -91,10 +97,21 @@ impl Keeping {
                     self.retain();
                 }
                 Err(RecvTimeoutError::Timeout) => self.retain(),
-                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Disconnected) => break,
             }
             self.ledger.called();
         }
+        if let Some(packer) = self.packer {
+            packer.finish();
+        }
+    }
+
+    /// Packs what a run before has closed, and has not packed.
+    fn pack_older(&self) {
+        let Some(packer) = &self.packer else { return };
+        let found = directory::list(&self.dir).unwrap_or_default(); // writing tells what is wrong
+        let closed = found.into_iter().filter(|entry| entry.state == directory::State::Closed);
+        closed.for_each(|entry| packer.pack(entry.path));
     }
 
     fn close(&mut self, Closing { file, part, packets }: Closing) {
@@ -109,11 +126,13 @@ impl Keeping {
         }
         let closed = part.with_extension(""); // without the ending of one that is open
         match fs::rename(&part, &closed) {
-            Ok(()) if is_synced => {
-                let result = directory::sync(&self.dir);
+            Ok(()) => {
+                let result = if is_synced { directory::sync(&self.dir) } else { Ok(()) };
                 self.note(0, "make sure that a segment's name is on the disk", result);
+                if let Some(packer) = &self.packer {
+                    packer.pack(closed);
+                }
             }
-            Ok(()) => self.trouble.is_over(),
             // Without its name it is found by the next start, unless it is not there at all any more.
             Err(error) => {
                 if directory::is_removed(&file, &part) {
@@ -142,7 +161,7 @@ impl Keeping {
         let Ok(found) = directory::list(&self.dir) else { return }; // writing tells it
         let closed: Vec<(PathBuf, fs::Metadata)> = found
             .into_iter()
-            .filter(|entry| !entry.is_part)
+            .filter(directory::Entry::is_whole)
             .filter_map(|entry| fs::metadata(&entry.path).ok().map(|metadata| (entry.path, metadata)))
             .collect();
         let mut bytes: u64 = closed.iter().map(|(_, metadata)| metadata.len()).sum();

@@ -24,6 +24,7 @@ mod jsonl;
 mod keeper;
 mod ledger;
 mod null;
+mod packer;
 mod relay;
 mod segments;
 mod spec;

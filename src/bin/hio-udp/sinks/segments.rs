@@ -72,7 +72,7 @@ impl Segments {
     fn begin(&mut self, ledger: &Ledger) -> io::Result<Segment> {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let name = directory::name(now.as_nanos() as i128, self.directory.next);
-        let part = self.directory.path.join(format!("{name}{}", directory::PART));
+        let part = directory::part(&self.directory.path.join(name));
         let file = File::options().write(true).create_new(true).open(&part)?;
         let begun = Capture::begin(file, self.local, ledger).and_then(|mut capture| {
             capture.write_statistics(&self.ended_with, ledger)?;

@@ -93,6 +93,10 @@ pub struct Limits {
     #[arg(long, value_name = "S", value_parser = period)]
     pub keep_for: Option<Duration>,
 
+    /// Compress closed segments (Zstandard); inspect and replay read them so, too.
+    #[arg(long)]
+    pub zstd: bool,
+
     /// When segments are made sure to be on the disk, for a loss of power. [default: segment]
     #[arg(long, value_name = "WHEN")]
     pub fsync: Option<Fsync>,
@@ -123,6 +127,7 @@ impl Limits {
             (self.rotate_every.is_some(), "--rotate-every"),
             (self.keep_bytes.is_some(), "--keep-bytes"),
             (self.keep_for.is_some(), "--keep-for"),
+            (self.zstd, "--zstd"),
             (self.fsync.is_some(), "--fsync"),
         ];
         given.into_iter().find_map(|(is_given, name)| is_given.then_some(name))
