@@ -1,19 +1,18 @@
 //! No allocation after open: 100,000 datagrams each way under an allocator that counts.
 //!
-//! A test binary of its own, because the allocator is the whole program's. It counts per thread, so
-//! that tests running side by side do not meet each other's.
-#![allow(unsafe_code)]
-
+//! A test binary of its own, because the allocator is the whole program's. Allocations are counted per thread,
+//! so that tests running side by side do not meet each other's.
+#[path = "support/allocator.rs"]
+mod allocator;
 #[path = "../examples/echo.rs"]
 #[allow(dead_code, reason = "its main is not run here")]
 mod echo;
 mod support;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use allocator::allocations;
 use hio_udp::{BatchPeer, Gram, Peer, PeerConfig, RecvRing, RingPool, Stopped, Transport};
 use support::{PATIENCE, config, open, open_batch};
 
@@ -21,54 +20,6 @@ use support::{PATIENCE, config, open, open_batch};
 const GRAMS: usize = 100_000;
 /// Datagrams under way at once: few enough for any socket buffer.
 const BURST: usize = 32;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-struct Counting;
-
-fn count() {
-    // A thread that is going away has no counter any more, and no test looks at it.
-    let _ = ALLOCATIONS.try_with(|allocations| allocations.set(allocations.get() + 1));
-}
-
-// SAFETY: every call goes to the system's allocator unchanged; counting touches a thread-local
-// `Cell` with a constant start value, which allocates nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: the caller's promises are passed on as they are.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: as above.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn realloc(&self, old: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        count();
-        // SAFETY: as above.
-        unsafe { System.realloc(old, layout, new_size) }
-    }
-
-    unsafe fn dealloc(&self, old: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(old, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-/// Allocations of this thread while `body` runs.
-fn allocations(body: impl FnOnce()) -> u64 {
-    let before = ALLOCATIONS.get();
-    body();
-    ALLOCATIONS.get() - before
-}
 
 const DATA: [u8; 1000] = [0x5A; 1000];
 
