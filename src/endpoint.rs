@@ -17,6 +17,30 @@ use crate::stats::{Counters, Stats};
 use crate::sys::socket as sys_socket;
 use crate::wire::{Entry, WireLog};
 
+/// Who else may bind the same address and port.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Sharing {
+    /// Whoever asks for it too, as in hio (H71).
+    Anybody,
+    /// Sockets of the same user that ask for it too: the kernel spreads datagrams over all of them.
+    Group,
+    /// Nobody.
+    Nobody,
+}
+
+impl Sharing {
+    fn set(self, socket: &Socket) -> io::Result<()> {
+        if self == Self::Anybody {
+            socket.set_reuse_address(true)?;
+        }
+        #[cfg(all(unix, not(any(target_os = "solaris", target_os = "illumos"))))]
+        if self != Self::Nobody {
+            socket.set_reuse_port(true)?;
+        }
+        Ok(())
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     pub(crate) name: String,
@@ -25,7 +49,7 @@ pub(crate) struct Endpoint {
     pub(crate) bc: Option<usize>,
     pub(crate) bs: usize,
     pub(crate) bcast: bool,
-    pub(crate) exclusive: bool,
+    pub(crate) sharing: Sharing,
     multicast: Multicast,
     recv_buf_bytes: Option<usize>,
     send_buf_bytes: Option<usize>,
@@ -61,7 +85,7 @@ impl Endpoint {
             bc,
             bs: config.effective_bs(bc),
             bcast: config.bcast,
-            exclusive: config.exclusive,
+            sharing: if config.exclusive { Sharing::Nobody } else { Sharing::Anybody },
             multicast: Multicast::default(),
             recv_buf_bytes: config.recv_buf_bytes,
             send_buf_bytes: config.send_buf_bytes,
@@ -110,11 +134,7 @@ impl Endpoint {
         if self.bcast {
             socket.set_broadcast(true)?;
         }
-        if !self.exclusive {
-            socket.set_reuse_address(true)?;
-            #[cfg(all(unix, not(any(target_os = "solaris", target_os = "illumos"))))]
-            socket.set_reuse_port(true)?;
-        }
+        self.sharing.set(&socket)?;
         socket.set_nonblocking(true)?;
         let socket = UdpSocket::from(socket);
         let want = |bytes: Option<usize>| bytes.map_or(Want::AtLeast(self.bs), Want::Exactly);
@@ -158,6 +178,13 @@ impl Endpoint {
             log::warn!("peer '{}' on {}: {report}", self.name, self.ha);
         }
         self.clamp_logged |= reports.iter().any(|report| report.clamped);
+    }
+
+    /// Lets others of the same group bind the same address and port from now on: see [`Sharing::Group`].
+    pub(crate) fn open_group(&self) -> io::Result<()> {
+        #[cfg(all(unix, not(any(target_os = "solaris", target_os = "illumos"))))]
+        socket2::SockRef::from(self.socket()?).set_reuse_port(true)?;
+        Ok(())
     }
 
     /// Closes the socket, if there is one, after a last look at its drop counter.

@@ -45,7 +45,7 @@
 //! | code written for hio, a datagram now and then | [`Peer`] |
 //! | many datagrams: telemetry, relays, load | [`BatchPeer`] with [`fill_wait`](BatchPeer::fill_wait) and [`send_batch`](BatchPeer::send_batch) |
 //! | to see what went over the wire | [`WireLog`], as text or for Wireshark |
-//! | several threads behind one socket | [`RingPool`] with [`fill_into_wait`](BatchPeer::fill_into_wait) |
+//! | several threads behind one port | [`Pipeline`]; or [`RingPool`] with [`fill_into_wait`](BatchPeer::fill_into_wait) and threads of your own |
 //! | hio's doers, or several peers in one thread | [`PeerDoer`] under a [`Doist`] |
 //!
 //! # Features
@@ -80,6 +80,7 @@ mod pace;
 pub mod pcapng;
 mod peer;
 mod peer_doer;
+mod pipeline;
 mod policy;
 mod pool;
 mod receive;
@@ -104,6 +105,9 @@ pub use grams::Grams;
 pub use multicast::Interface;
 pub use peer::Peer;
 pub use peer_doer::PeerDoer;
+#[doc(hidden)]
+pub use pipeline::Handoff;
+pub use pipeline::{Batch, Pipeline, PipelineBuilder, PipelineStats, ShardStats, Spread};
 pub use pool::RingPool;
 pub use ring::{Full, RecvRing, SendRing};
 pub use send::{SendReport, Stopped};

@@ -5,6 +5,7 @@ use std::io;
 use crossbeam_queue::ArrayQueue;
 
 use crate::ring::RecvRing;
+use crate::sys::DEFAULT_IO_URING;
 
 /// A fixed number of rings going round: free → reader → full → worker → free.
 ///
@@ -57,13 +58,18 @@ impl RingPool {
     ///
     /// [`InvalidInput`](io::ErrorKind::InvalidInput) if `rings` is 0, and as [`RecvRing::new`].
     pub fn new(rings: usize, bc: usize, gram_size: usize) -> io::Result<Self> {
+        Self::with(rings, bc, gram_size, DEFAULT_IO_URING)
+    }
+
+    /// As [`new`](Self::new); `io_uring` says whether the rings may be filled that way.
+    pub(crate) fn with(rings: usize, bc: usize, gram_size: usize, io_uring: bool) -> io::Result<Self> {
         if rings == 0 {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "rings is 0: a pool needs at least 1 ring"));
         }
         let pool = Self { free: ArrayQueue::new(rings), full: ArrayQueue::new(rings) };
         for _ in 0..rings {
             // The queue was made for exactly so many.
-            let _ = pool.free.push(RecvRing::new(bc, gram_size)?);
+            let _ = pool.free.push(RecvRing::with(bc, gram_size, io_uring)?);
         }
         Ok(pool)
     }

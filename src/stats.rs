@@ -35,6 +35,16 @@ impl ErrnoCounts {
         self.counts.iter().copied().filter(|(_, count)| *count > 0)
     }
 
+    fn merge(&mut self, other: &Self) {
+        for (errno, count) in other.iter() {
+            match self.counts.iter_mut().find(|(known, have)| *known == errno || *have == 0) {
+                Some(entry) => *entry = (errno, entry.1 + count),
+                None => self.others += count,
+            }
+        }
+        self.others += other.others;
+    }
+
     /// Count of one errno.
     pub fn of(&self, errno: i32) -> u64 {
         self.iter().find(|(known, _)| *known == errno).map_or(0, |(_, count)| count)
@@ -114,6 +124,58 @@ impl Stats {
     /// All system calls on the data path: receiving, sending, waiting.
     pub fn syscalls(&self) -> u64 {
         self.recv_calls + self.send_calls + self.wait_calls
+    }
+
+    /// Adds another peer's counters; the backend is then the first that receives at all.
+    pub(crate) fn add(&mut self, other: &Self) {
+        let Self {
+            backend,
+            recv_calls,
+            send_calls,
+            wait_calls,
+            empty_wakeups,
+            grams_received,
+            bytes_received,
+            grams_truncated,
+            grams_control_truncated,
+            grams_undecodable,
+            grams_recv_discarded,
+            kernel_dropped,
+            grams_sent,
+            bytes_sent,
+            grams_segmented,
+            segment_refusals,
+            send_would_block,
+            send_no_buffers,
+            grams_send_discarded,
+            grams_send_failed,
+            grams_send_failed_by_errno,
+            wire_log_failed,
+        } = other;
+        if self.backend.is_empty() {
+            self.backend = backend;
+        }
+        self.recv_calls += recv_calls;
+        self.send_calls += send_calls;
+        self.wait_calls += wait_calls;
+        self.empty_wakeups += empty_wakeups;
+        self.grams_received += grams_received;
+        self.bytes_received += bytes_received;
+        self.grams_truncated += grams_truncated;
+        self.grams_control_truncated += grams_control_truncated;
+        self.grams_undecodable += grams_undecodable;
+        self.grams_recv_discarded += grams_recv_discarded;
+        self.kernel_dropped += kernel_dropped;
+        self.grams_sent += grams_sent;
+        self.bytes_sent += bytes_sent;
+        self.grams_segmented += grams_segmented;
+        self.segment_refusals += segment_refusals;
+        self.send_would_block += send_would_block;
+        self.send_no_buffers += send_no_buffers;
+        self.grams_send_discarded += grams_send_discarded;
+        self.grams_send_failed += grams_send_failed;
+        self.grams_send_failed_by_errno.merge(grams_send_failed_by_errno);
+        self.wire_log_failed += wire_log_failed;
     }
 }
 
@@ -285,5 +347,14 @@ mod tests {
         }
         assert_eq!((counts.of(3), counts.of(16), counts.of(17), counts.others()), (2, 1, 0, 4));
         assert_eq!(counts.iter().map(|(_, n)| n).sum::<u64>() + counts.others(), 21);
+
+        let mut more = ErrnoCounts::default();
+        for errno in [3, 30, 30] {
+            more.add(errno);
+        }
+        counts.merge(&more);
+        assert_eq!((counts.of(3), counts.of(30), counts.others()), (3, 0, 6), "no room for a seventeenth");
+        more.merge(&counts);
+        assert_eq!((more.of(3), more.of(30), more.of(16)), (4, 2, 0), "31 is taken by others");
     }
 }

@@ -43,6 +43,7 @@ use std::net::SocketAddr;
 mod addr;
 #[cfg(target_os = "linux")]
 pub(crate) mod cmsg;
+pub(crate) mod group;
 #[cfg(all(target_os = "linux", not(force_single)))]
 mod memory;
 #[cfg(all(target_os = "linux", not(force_single)))]

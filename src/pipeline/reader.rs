@@ -1,0 +1,174 @@
+//! What fills rings: one reader for each shard, with a socket of its own.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::Shared;
+use super::stats::ReaderReport;
+use super::worker::{Handler, deliver};
+use crate::endpoint::Endpoint;
+use crate::pace::Pace;
+use crate::ring::RecvRing;
+
+/// How often a reader looks whether it shall stop, and says how it fares.
+pub(super) const LOOK_AROUND: Duration = Duration::from_millis(50);
+
+/// A datagram that another processor let in just before the socket was told to refuse may be on its way into the
+/// queue: so long after the socket was found empty, it is looked at once more.
+const LAST_LOOK_AFTER: Duration = Duration::from_millis(1);
+
+/// Failures in a row after which a socket is not read out any further at a stop.
+const ERRORS_MAX: u32 = 64;
+
+/// Longest pause after a failed receive call: it doubles from a millisecond with each one in a row.
+const ERROR_PAUSE_MAX: Duration = Duration::from_millis(64);
+
+pub(super) struct Reader {
+    pub(super) endpoint: Endpoint,
+    pub(super) pace: Pace,
+    pub(super) shard: usize,
+    pub(super) shared: Arc<Shared>,
+    /// Called here, in this thread, where there are no workers.
+    pub(super) handler: Option<Handler>,
+    /// The ring in the reader's hand, if it has one.
+    ring: Option<RecvRing>,
+    report: ReaderReport,
+    /// Failed receive calls in a row.
+    errors: u32,
+    next_look: Instant,
+}
+
+impl Reader {
+    pub(super) fn new(
+        endpoint: Endpoint,
+        pace: Pace,
+        shard: usize,
+        shared: Arc<Shared>,
+        handler: Option<Handler>,
+    ) -> Self {
+        let (ring, report, next_look) = (None, ReaderReport::default(), Instant::now());
+        Self { endpoint, pace, shard, shared, handler, ring, report, errors: 0, next_look }
+    }
+
+    /// Reads until it shall stop, then reads out; gives the socket back, still open.
+    pub(super) fn run(mut self) -> Endpoint {
+        while !self.shared.stopping.load(Ordering::Acquire) {
+            if let Some(mut ring) = self.take_ring() {
+                let result = self.endpoint.fill_wait(&mut ring, &mut self.pace, LOOK_AROUND);
+                self.on_result(result, ring);
+            }
+            if Instant::now() >= self.next_look {
+                self.look_around();
+            }
+        }
+        self.read_out();
+        self.look_around();
+        self.endpoint
+    }
+
+    /// The ring in hand, or the next free one, for which it waits a while: meanwhile datagrams wait in the
+    /// socket's buffer, and nowhere else.
+    fn take_ring(&mut self) -> Option<RecvRing> {
+        let handoff = &self.shared.handoff;
+        self.ring.take().or_else(|| handoff.take_free(self.shard)).or_else(|| {
+            self.report.stalls += 1;
+            handoff.wait_free(self.shard, LOOK_AROUND)
+        })
+    }
+
+    /// Passes on what a receive call brought.
+    fn on_result(&mut self, result: io::Result<usize>, ring: RecvRing) {
+        match result {
+            Ok(0) => self.ring = Some(ring),
+            Ok(_) => {
+                self.errors = 0;
+                self.pass_on(ring);
+            }
+            // Logged where it was met.
+            Err(_) => {
+                self.ring = Some(ring);
+                self.report.receive_errors += 1;
+                self.errors += 1;
+                thread::sleep(Duration::from_millis(1 << self.errors.min(10)).min(ERROR_PAUSE_MAX));
+            }
+        }
+    }
+
+    fn pass_on(&mut self, mut ring: RecvRing) {
+        self.report.socket.backend = ring.backend();
+        self.endpoint.log_received(ring.grams());
+        match &mut self.handler {
+            None => self.shared.handoff.hand_over(self.shard, ring),
+            Some(handler) => {
+                deliver(handler, &ring, self.shard, self.shared.tally(self.shard, self.shard));
+                ring.clear();
+                self.ring = Some(ring);
+            }
+        }
+    }
+
+    /// Says how this shard fares, for others to see.
+    fn look_around(&mut self) {
+        self.next_look = Instant::now() + LOOK_AROUND;
+        let (stats, backend) = (self.endpoint.stats(), self.report.socket.backend);
+        self.report.socket = stats;
+        if !backend.is_empty() {
+            self.report.socket.backend = backend;
+        }
+        self.shared.publish(self.shard, self.report);
+    }
+
+    /// Lets nothing more in, then passes on what the socket holds until it is empty; what is still there
+    /// after the deadline is counted as left behind.
+    fn read_out(&mut self) {
+        self.report.dropped_before_stop = Some(self.endpoint.stats().kernel_dropped);
+        let is_refusing = refuse_new_datagrams(&self.endpoint);
+        // None is too far away for the clock to tell.
+        let deadline = Instant::now().checked_add(self.shared.drain);
+        let mut is_last_look = false;
+        while self.errors < ERRORS_MAX {
+            let is_late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+            if is_late && !is_refusing {
+                return; // a steady stream would never end
+            }
+            let Some(mut ring) = self.take_ring() else { continue };
+            match self.endpoint.fill(&mut ring) {
+                Ok(0) => {
+                    self.ring = Some(ring);
+                    if is_last_look {
+                        return;
+                    }
+                    thread::sleep(LAST_LOOK_AFTER);
+                    is_last_look = true;
+                }
+                Ok(grams) if is_late => {
+                    self.report.left_behind += grams as u64;
+                    ring.clear();
+                    self.ring = Some(ring);
+                }
+                result => self.on_result(result, ring),
+            }
+        }
+    }
+}
+
+/// Lets no more datagrams into the socket, so that what it holds can be read to the end.
+///
+/// The kernel counts what it turns away. `false` where a socket cannot be told so.
+fn refuse_new_datagrams(endpoint: &Endpoint) -> bool {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    {
+        /// BPF_RET | BPF_K: give a constant (linux/filter.h).
+        const RETURN_CONSTANT: u16 = 0x06;
+        let keep_nothing = socket2::SockFilter::new(RETURN_CONSTANT, 0, 0, 0);
+        endpoint.socket().is_ok_and(|socket| socket2::SockRef::from(socket).attach_filter(&[keep_nothing]).is_ok())
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    {
+        let _ = endpoint;
+        false
+    }
+}
