@@ -224,8 +224,11 @@ fn a_signal_ends_it_cleanly_while_it_waits() {
         assert_eq!(child.wait().unwrap().code(), Some(0), "{said}");
         let report: Value = serde_json::from_str(&printed).unwrap();
         assert_adds_up(&report);
-        assert_eq!((number(&report, "sent"), number(&report, "not_sent")), (1, 1), "{report}");
-        assert!(said.contains("the next is due in 36") || said.contains("the next is due in 35"), "{said}");
+        // The signal may come before the second packet is read.
+        let not_sent = number(&report, "not_sent");
+        assert!(number(&report, "sent") == 1 && not_sent <= 1, "{report}");
+        let says_when = ["the next is due in 36", "the next is due in 35"].iter().any(|when| said.contains(when));
+        assert!(says_when || not_sent == 0, "{said}");
     }
 }
 
