@@ -119,7 +119,7 @@ impl Section {
                 let Some(interface) = self.interfaces.get_mut(id) else { return Parsed::Contradiction };
                 let total = sum_of(endian, &body[20..], &[ISB_IFDROP, ISB_OSDROP]);
                 let time = interface.time(time_ticks(endian, body, 12));
-                match interface.lose(total, Some(time)) {
+                match interface.lose_by_statistics(total, time) {
                     Some(loss) => Parsed::Loss(loss),
                     None => Parsed::Nothing,
                 }
@@ -141,9 +141,9 @@ impl Section {
         let interface = self.interfaces.get_mut(id as usize);
         let (Some(interface), true) = (interface, kept <= body.len() - at) else { return Parsed::Contradiction };
         let options = body.get(at + kept.next_multiple_of(4)..).unwrap_or_default();
-        let time = Some(interface.time(ticks));
-        interface.lost_by_packets = interface.lost_by_packets.saturating_add(lost(options));
-        let loss = interface.lose(interface.lost_by_packets, time);
+        let time = interface.time(ticks);
+        let loss = interface.lose_by_packet(lost(options), time);
+        let time = Some(time);
         Parsed::Packet { link_type: interface.link_type, time, data: at..at + kept, loss }
     }
 }
@@ -161,6 +161,10 @@ struct Interface {
     lost: u64,
     /// Newest time of a packet or of statistics.
     newest: Option<Nanos>,
+    /// Time of the newest statistics, or of the first packet.
+    statistics_at: Option<Nanos>,
+    /// Whether it began with statistics.
+    goes_on: bool,
 }
 
 impl Interface {
@@ -175,7 +179,17 @@ impl Interface {
             }
         }
         let (link_type, snap_len) = (endian.u16(body, 8), endian.u32(body, 12));
-        Self { link_type, snap_len, resolution, offset_seconds, lost_by_packets: 0, lost: 0, newest: None }
+        Self {
+            link_type,
+            snap_len,
+            resolution,
+            offset_seconds,
+            lost_by_packets: 0,
+            lost: 0,
+            newest: None,
+            statistics_at: None,
+            goes_on: false,
+        }
     }
 
     fn time(&self, ticks: u64) -> Nanos {
@@ -192,13 +206,32 @@ impl Interface {
         nanos + Nanos::from(self.offset_seconds) * second
     }
 
-    /// Notes that by `time` so many were lost in all.
-    fn lose(&mut self, total: u64, time: Option<Nanos>) -> Option<Loss> {
+    /// Notes what a packet tells to be lost before it.
+    fn lose_by_packet(&mut self, lost: u64, time: Nanos) -> Option<Loss> {
+        let from = self.newest;
+        self.newest = self.newest.max(Some(time));
+        self.statistics_at = self.statistics_at.or(Some(time));
+        self.lost_by_packets = self.lost_by_packets.saturating_add(lost);
+        let total = if self.goes_on { 0 } else { self.lost_by_packets };
+        self.lose(total, from, time)
+    }
+
+    /// Notes what statistics tell to be lost since the capture began.
+    fn lose_by_statistics(&mut self, total: u64, time: Nanos) -> Option<Loss> {
+        // In front of everything, they tell what was lost before this file, which goes on where another ended.
+        // Its packets may tell some of that again, so from then on only statistics count.
+        if self.statistics_at.is_none() {
+            (self.goes_on, self.lost) = (true, total);
+        }
+        let from = self.statistics_at.replace(time);
+        self.newest = self.newest.max(Some(time));
+        self.lose(total, from, time)
+    }
+
+    fn lose(&mut self, total: u64, from: Option<Nanos>, to: Nanos) -> Option<Loss> {
         let count = total.saturating_sub(self.lost);
-        let loss = Loss { count, from: self.newest, to: time };
         self.lost += count;
-        self.newest = self.newest.max(time);
-        (count > 0).then_some(loss)
+        (count > 0).then_some(Loss { count, from, to: Some(to) })
     }
 }
 

@@ -467,6 +467,25 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_goes_on_where_another_ended_tells_its_own_losses_only() {
+        let mut maker = Maker::new(Endian::Little);
+        maker.section().interface(1, &[(IF_TSRESOL, &[9])]);
+        // The first packet tells again what the statistics in front have told.
+        maker.statistics(5, 100).packet(0, 10, b"a", 20).statistics(20, 100).packet(0, 30, b"b", 3).statistics(40, 103);
+        let losses = read(&maker.bytes).unwrap().losses;
+        assert_eq!(losses, [Loss { count: 3, from: Some(20), to: Some(40) }]);
+    }
+
+    #[test]
+    fn a_total_at_the_end_is_lost_somewhere_in_the_capture() {
+        let mut maker = Maker::new(Endian::Little);
+        maker.section().interface(1, &[(IF_TSRESOL, &[9])]);
+        maker.packet(0, 10, b"a", 0).packet(0, 20, b"b", 0).statistics(30, 7);
+        let losses = read(&maker.bytes).unwrap().losses;
+        assert_eq!(losses, [Loss { count: 7, from: Some(10), to: Some(30) }]);
+    }
+
+    #[test]
     fn a_file_cut_anywhere_gives_all_that_is_whole() {
         for file in [ours(), theirs(Endian::Little), theirs(Endian::Big)] {
             let whole = read(&file).unwrap();
