@@ -96,6 +96,30 @@ fn an_ingest_is_told_as_it_accounts_for_itself() {
 }
 
 #[test]
+fn all_segments_of_an_ingest_are_told_as_it_accounts_for_itself() {
+    let dir = std::env::temp_dir().join(format!("hio-udp-test-{}-inspect-segments", std::process::id()));
+    std::fs::create_dir(&dir).unwrap();
+    let sink = format!("pcapng:{}", dir.display());
+    let args = ["--sink", &sink, "--rotate-bytes", "1M", "--rcvbuf", "20000"];
+    let ingest = Ingest::start("127.0.0.1:0", &args);
+    for _ in 0..3 {
+        blast(ingest.addr, &["--count", "10000", "--rate", "max", "--size", "300"]);
+        ingest.signal("STOP");
+        blast(ingest.addr, &["--count", "1000", "--rate", "max", "--size", "300"]);
+        ingest.signal("CONT");
+    }
+    let (_, account, said) = ingest.stop();
+    let segments: Vec<Scratch> = std::fs::read_dir(&dir).unwrap().map(|entry| Scratch(entry.unwrap().path())).collect();
+    let report = inspect(&segments.iter().collect::<Vec<_>>());
+    let count = segments.len();
+    drop(segments);
+    let _ = std::fs::remove_dir_all(&dir);
+    assert!(count > 1 && number(&report, "lost") > 0, "{account} {said}");
+    let accounted = [number(&account, "delivered"), number(&account, "kernel_dropped")];
+    assert_eq!([number(&report, "udp"), number(&report, "lost")], accounted, "{account} {report}");
+}
+
+#[test]
 fn losses_are_told_with_their_times() {
     let mut bytes = Vec::new();
     pcapng::put_section(&mut bytes, "test");
