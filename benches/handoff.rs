@@ -7,9 +7,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use hio_udp::{MAX_GRAM_SIZE, RecvRing, RingPool};
+use hio_udp::{Handoff, MAX_GRAM_SIZE, RecvRing, RingPool};
 use hio_udp_benches::harness::{self, Contestant};
 use hio_udp_benches::machine;
 use hio_udp_benches::report::Report;
@@ -22,6 +22,7 @@ const RINGS: usize = 1 + 4 + 1;
 /// Rings handed over in a round.
 const HANDED: usize = 20_000;
 
+const PIPELINE: &str = "Pipeline's hand-off";
 const POOL: &str = "RingPool";
 const NEWS: &str = "floor: two counters, no rings";
 
@@ -48,6 +49,25 @@ impl Pool for RingPool {
 
     fn give_back(&self, ring: RecvRing) {
         self.give_back(ring).expect("it is the pool's own");
+    }
+}
+
+/// What a pipeline of one shard and one worker does: its two ends also wait and wake each other.
+impl Pool for Handoff {
+    fn take_free(&self) -> Option<RecvRing> {
+        self.take_free(0).or_else(|| self.wait_free(0, Duration::from_secs(1)))
+    }
+
+    fn hand_over(&self, ring: RecvRing) {
+        self.hand_over(0, ring);
+    }
+
+    fn take_full(&self) -> Option<RecvRing> {
+        self.take_full(0, &mut 0).map(|(_, ring)| ring)
+    }
+
+    fn give_back(&self, ring: RecvRing) {
+        self.give_back(0, ring);
     }
 }
 
@@ -117,6 +137,11 @@ impl Pool for Locked {
     fn give_back(&self, ring: RecvRing) {
         self.free.lock().unwrap().push_back(ring);
     }
+}
+
+/// A new one for each round, because only one thread in its life may wait for full rings.
+fn handoff() -> Handoff {
+    Handoff::new(1, 1, RINGS, SLOTS, MAX_GRAM_SIZE, true).expect("some rings")
 }
 
 fn ring() -> RecvRing {
@@ -206,10 +231,12 @@ fn main() {
     let pool = RingPool::new(RINGS, SLOTS, MAX_GRAM_SIZE).expect("some rings");
     let (channels, locked) = (Channels::new(), Locked::new());
     let mut contestants = [
+        Contestant::new(PIPELINE, || [round_trips(&handoff())]),
         Contestant::new(POOL, || [round_trips(&pool)]),
         Contestant::new("std sync_channel", || [round_trips(&channels)]),
         Contestant::new("std Mutex<VecDeque>", || [round_trips(&locked)]),
         Contestant::new(NEWS, || [news_only()]),
+        Contestant::new("Pipeline's hand-off, one thread", || [alone(&handoff())]),
         Contestant::new("RingPool, one thread", || [alone(&pool)]),
         Contestant::new("std sync_channel, one thread", || [alone(&channels)]),
         Contestant::new("std Mutex<VecDeque>, one thread", || [alone(&locked)]),
@@ -218,8 +245,9 @@ fn main() {
     drop(contestants);
     assert_eq!((pool.free(), pool.full()), (RINGS, 0), "a ring was lost");
     let mut report = Report::new("handoff");
-    report.table("hand-off from reader to worker and back, ns per datagram", &outcomes, 0, &[POOL]);
-    report.figure("g11", harness::median(&outcomes, POOL, 0));
+    report.table("hand-off from reader to worker and back, ns per datagram", &outcomes, 0, &[PIPELINE]);
+    report.figure("g11", harness::median(&outcomes, PIPELINE, 0));
+    report.figure("g11_pool", harness::median(&outcomes, POOL, 0));
     report.figure("g11_barest", harness::median(&outcomes, NEWS, 0));
     report.figure("g11_one_thread", harness::median(&outcomes, "RingPool, one thread", 0));
     report.save();

@@ -19,9 +19,12 @@ use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::thread::{self, Thread};
 use std::time::Instant;
 
-/// A thread looks so many times before it sleeps, each time after twice as long a pause as the last:
-/// some microseconds in all, less than a sleep and a wake-up cost.
-const SPINS: u32 = 7;
+/// One of several looks so many times before it sleeps: some microseconds, because there may be nothing for long.
+const LOOKS: u32 = 100;
+
+/// One that waits alone, for what others are working at, looks for longer than a sleep and a wake-up take: as long
+/// as they are at work it then never sleeps, and they need not wake it.
+const LOOKS_ALONE: u32 = 5 * LOOKS;
 
 /// Where one thread sleeps. A cache line pair of its own, because it is looked at with every ring.
 #[derive(Debug, Default)]
@@ -36,7 +39,7 @@ pub(super) struct Waiter {
 impl Waiter {
     /// Waits until `ready` gives something, asleep at most until `deadline`. One thread only may wait here.
     pub(super) fn wait_until<T>(&self, deadline: Instant, mut ready: impl FnMut() -> Option<T>) -> Option<T> {
-        if let Some(found) = spin(&mut ready) {
+        if let Some(found) = look(LOOKS_ALONE, &mut ready) {
             return Some(found);
         }
         loop {
@@ -58,7 +61,8 @@ impl Waiter {
 
     /// Says that this thread sleeps, before it looks for the last time.
     fn lie_down(&self) {
-        self.thread.get_or_init(thread::current);
+        let thread = self.thread.get_or_init(thread::current);
+        assert_eq!(thread.id(), thread::current().id(), "another thread would be woken");
         self.asleep.store(true, Ordering::Relaxed);
         // Paired with the fence in `wake` and `wake_one`: see above.
         fence(Ordering::SeqCst);
@@ -107,7 +111,7 @@ impl Waiters {
     pub(super) fn wait<T>(&self, me: usize, mut ready: impl FnMut() -> Option<T>) -> T {
         let waiter = &self.0[me];
         loop {
-            if let Some(found) = spin(&mut ready) {
+            if let Some(found) = look(LOOKS, &mut ready) {
                 return found;
             }
             waiter.lie_down();
@@ -137,12 +141,13 @@ impl Waiters {
     }
 }
 
-fn spin<T>(ready: &mut impl FnMut() -> Option<T>) -> Option<T> {
-    for turn in 0..SPINS {
+/// Looks `times` times, as fast as the processor should.
+fn look<T>(times: u32, ready: &mut impl FnMut() -> Option<T>) -> Option<T> {
+    for _ in 0..times {
         if let Some(found) = ready() {
             return Some(found);
         }
-        (0..1_u32 << turn).for_each(|_| hint::spin_loop());
+        hint::spin_loop();
     }
     None
 }
@@ -217,7 +222,7 @@ mod tests {
             waiters.wait(0, || {
                 looks += 1;
                 // At its last look, lying down, it is woken for one thing and finds another.
-                (looks > SPINS).then(|| {
+                (looks > LOOKS).then(|| {
                     assert!(waiters.0[0].wake());
                     things.store(1, Ordering::Release);
                 })
