@@ -111,7 +111,7 @@ pub enum Fsync {
     Interval,
     /// When a segment is closed.
     Segment,
-    /// Before a datagram counts as written.
+    /// After every write.
     Batch,
 }
 
