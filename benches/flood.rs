@@ -33,24 +33,15 @@ fn std_pair(payload: &[u8]) -> [f64; 4] {
     })
 }
 
-fn mmsg_pair(payload: &[u8]) -> [f64; 4] {
-    let socket = traffic::socket(RECV_BUF_BYTES);
-    let (sender, waiter) = (Sender::mmsg(payload, local(&socket)), same(&socket));
-    let mut receiver = Recvmmsg::new(socket, BATCH, MAX_GRAM_SIZE);
-    flood(sender, payload, |tally, is_over| {
-        flooded::poll_and_drain(tally, is_over, &waiter, |tally| receiver.drain(tally));
-    })
-}
-
-/// The least code that gathers: a sleep wherever the queue is empty, whatever the rate.
-fn sleeping_pair(payload: &[u8]) -> [f64; 4] {
+/// Wherever the queue is empty it sleeps for `pause`, if that is any: the least code that gathers.
+fn mmsg_pair(payload: &[u8], pause: Duration) -> [f64; 4] {
     let socket = traffic::socket(RECV_BUF_BYTES);
     let (sender, waiter) = (Sender::mmsg(payload, local(&socket)), same(&socket));
     let mut receiver = Recvmmsg::new(socket, BATCH, MAX_GRAM_SIZE);
     flood(sender, payload, |tally, is_over| {
         flooded::poll_and_drain(tally, is_over, &waiter, |tally| {
             receiver.drain(tally);
-            thread::sleep(DEFAULT_GATHER);
+            thread::sleep(pause); // no system call where it is zero
         });
     })
 }
@@ -112,8 +103,8 @@ fn hio_pair(payload: &[u8], backend: Backend, gather: Duration) -> [f64; 4] {
 fn contestants(payload: &[u8]) -> Vec<Contestant<'_, 4>> {
     let mut all = vec![
         Contestant::new(STD, move || std_pair(payload)),
-        Contestant::new(BARE, move || mmsg_pair(payload)),
-        Contestant::new(SLEEPING, move || sleeping_pair(payload)),
+        Contestant::new(BARE, move || mmsg_pair(payload, Duration::ZERO)),
+        Contestant::new(SLEEPING, move || mmsg_pair(payload, DEFAULT_GATHER)),
         Contestant::new("tokio send_to / tokio recv_from", move || tokio_pair(payload)),
         Contestant::new("nix sendmmsg / nix recvmmsg, poll", move || nix_pair(payload)),
         Contestant::new("quinn-udp, one a call / quinn-udp, poll", move || quinn_pair(payload)),

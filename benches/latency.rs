@@ -115,13 +115,15 @@ fn measure(load: Load, to: SocketAddr, mut receive: impl FnMut(&mut Seen)) -> [f
     })
 }
 
-fn recvmmsg_poll(load: Load) -> [f64; 4] {
+/// After whatever came it sleeps for `pause`, if that is any: the least code that gathers.
+fn recvmmsg_poll(load: Load, pause: Duration) -> [f64; 4] {
     let socket = traffic::socket(RECV_BUF_BYTES);
     let (to, waiter) = (local(&socket), same(&socket));
     let mut bare = Recvmmsg::new(socket, SLOTS, MAX_GRAM_SIZE);
     measure(load, to, |seen| {
         poll_readable(&waiter, PATIENCE).expect("poll works");
         bare.drain_with(|data, source, _| seen.add(data, source));
+        thread::sleep(pause); // no system call where it is zero
     })
 }
 
@@ -132,18 +134,6 @@ fn recvmmsg_epoll(load: Load) -> [f64; 4] {
     measure(load, to, |seen| {
         epoll.wait(PATIENCE).expect("epoll works");
         bare.drain_with(|data, source, _| seen.add(data, source));
-    })
-}
-
-/// The least code that gathers: a sleep after whatever came, at any rate.
-fn recvmmsg_sleep(load: Load) -> [f64; 4] {
-    let socket = traffic::socket(RECV_BUF_BYTES);
-    let (to, waiter) = (local(&socket), same(&socket));
-    let mut bare = Recvmmsg::new(socket, SLOTS, MAX_GRAM_SIZE);
-    measure(load, to, |seen| {
-        poll_readable(&waiter, PATIENCE).expect("poll works");
-        bare.drain_with(|data, source, _| seen.add(data, source));
-        thread::sleep(DEFAULT_GATHER);
     })
 }
 
@@ -183,9 +173,9 @@ fn fill_wait(load: Load, backend: Backend) -> [f64; 4] {
 
 fn contestants<'a>(load: Load) -> Vec<Contestant<'a, 4>> {
     let mut all = vec![
-        Contestant::new(POLL, move || recvmmsg_poll(load)),
+        Contestant::new(POLL, move || recvmmsg_poll(load, Duration::ZERO)),
         Contestant::new(EPOLL, move || recvmmsg_epoll(load)),
-        Contestant::new(SLEEPING, move || recvmmsg_sleep(load)),
+        Contestant::new(SLEEPING, move || recvmmsg_poll(load, DEFAULT_GATHER)),
         Contestant::new("std recv_from, blocking", move || std_blocking(load)),
         Contestant::new("tokio recv_from", move || tokio(load)),
     ];

@@ -146,7 +146,7 @@ fn with_sockets(sockets: usize, depth: usize) -> Vec<harness::Outcome<1>> {
             (peer.ha(), peer)
         };
         let mut peers: Vec<_> = (0..sockets).map(made).collect();
-        contestants.push(Contestant::new(backend.way(FILL), move || over_all(&mut peers, depth, drain)));
+        contestants.push(Contestant::new(backend.way(FILL), move || over_all(&mut peers, depth, drained::drain)));
     }
     let mut ring = RecvRing::new(SLOTS, MAX_GRAM_SIZE).expect("some slots of some bytes");
     let name = format!("fill_into, one ring for all, {}", ring.backend());
@@ -163,18 +163,6 @@ fn with_sockets(sockets: usize, depth: usize) -> Vec<harness::Outcome<1>> {
         })
     }));
     harness::rounds(ROUNDS, &mut contestants)
-}
-
-fn drain(peer: &mut BatchPeer, tally: &mut Tally) {
-    loop {
-        let grams = peer.fill().expect("the peer is open");
-        if grams.is_empty() {
-            return;
-        }
-        for gram in grams {
-            tally.add(gram.data, traffic::address(gram.src), gram.truncated);
-        }
-    }
 }
 
 fn main() {

@@ -150,17 +150,24 @@ pub fn std_recv_from() -> Receiver {
 
 /// `fill` and every gram read.
 pub fn fill(name: impl Into<String>, mut peer: BatchPeer) -> Receiver {
-    Receiver::new(name, peer.ha(), move |tally, _| {
-        loop {
-            let grams = peer.fill().expect("the peer is open");
-            if grams.is_empty() {
-                return;
-            }
-            for gram in grams {
-                tally.add(gram.data, traffic::address(gram.src), gram.truncated);
-            }
+    Receiver::new(name, peer.ha(), move |tally, _| drain(&mut peer, tally))
+}
+
+/// Takes all there is, by `fill`.
+///
+/// # Panics
+///
+/// If the peer fails.
+pub fn drain(peer: &mut BatchPeer, tally: &mut Tally) {
+    loop {
+        let grams = peer.fill().expect("the peer is open");
+        if grams.is_empty() {
+            return;
         }
-    })
+        for gram in grams {
+            tally.add(gram.data, traffic::address(gram.src), gram.truncated);
+        }
+    }
 }
 
 /// `fill`, with the loop that is best where slots are coalesced.
