@@ -27,16 +27,8 @@ pub struct Sender {
 
 impl Sender {
     pub fn open(name: String, to: SocketAddr, batch: usize, segment: bool) -> io::Result<Self> {
-        let every_interface = if to.is_ipv4() { "0.0.0.0" } else { "::" };
-        let config = PeerConfig::new()
-            .name(name)
-            .ha((every_interface, 0))
-            .bc(batch)
-            .gram_size(1) // nothing is received or queued, so the rings can be small
-            .exclusive(true)
-            .segment(segment)
-            .reopen(true);
-        Ok(Self { peer: BatchPeer::new(config)?, to })
+        let peer = BatchPeer::new(sending_only(name, to, batch).segment(segment))?;
+        Ok(Self { peer, to })
     }
 
     /// Sends all of `count` datagrams; gives how many were sent or failed, which is fewer only if the kernel takes
@@ -66,6 +58,18 @@ impl Sender {
         }
         settled
     }
+}
+
+/// Settings of a peer that only sends, `batch` datagrams a call, from a port of its own.
+pub fn sending_only(name: impl Into<String>, to: SocketAddr, batch: usize) -> PeerConfig {
+    let every_interface = if to.is_ipv4() { "0.0.0.0" } else { "::" };
+    PeerConfig::new()
+        .name(name)
+        .ha((every_interface, 0))
+        .bc(batch)
+        .gram_size(1) // nothing is received or queued, so the rings can be small
+        .exclusive(true)
+        .reopen(true)
 }
 
 /// What would be right instead, where the error does not tell.

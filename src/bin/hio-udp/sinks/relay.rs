@@ -8,11 +8,12 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::Duration;
 
-use hio_udp::{BatchPeer, PeerConfig, Stopped, Transport};
+use hio_udp::{BatchPeer, Stopped, Transport};
 
 use super::Sink;
 use super::chunk::{Chunk, Datagram};
 use super::ledger::{Ledger, Trouble};
+use crate::sender::sending_only;
 
 /// Why a cut datagram does not go on.
 pub const CUT: &str = "cut, so not passed on";
@@ -32,15 +33,8 @@ pub struct Relay {
 
 impl Relay {
     pub fn open(to: SocketAddr, name: &str) -> io::Result<Self> {
-        let every_interface = if to.is_ipv4() { "0.0.0.0" } else { "::" };
-        let config = PeerConfig::new()
-            .name(name)
-            .ha((every_interface, 0))
-            .bc(BATCH)
-            .gram_size(1) // nothing is received or queued, so the rings can be small
-            .exclusive(true)
-            .reopen(true);
-        Ok(Self { peer: BatchPeer::new(config)?, to, trouble: Trouble::new(name) })
+        let peer = BatchPeer::new(sending_only(name, to, BATCH))?;
+        Ok(Self { peer, to, trouble: Trouble::new(name) })
     }
 
     /// Sends all; each is counted as written or as failed.
