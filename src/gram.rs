@@ -92,6 +92,10 @@ pub struct Meta {
     ///
     /// `SystemTime::UNIX_EPOCH + rx_time` is the same as a [`SystemTime`](std::time::SystemTime); making one
     /// of each costs more than all else that is read here.
+    ///
+    /// When the first socket of a machine asks for it, the kernel begins to stamp on arrival a moment later
+    /// (`netstamp_work` in net/core/dev.c): a datagram that came before that has the time it was read, which can
+    /// be later than its successor's.
     pub rx_time: Option<Duration>,
     /// The address it was sent to ([`PeerConfig::dst_addr`](crate::PeerConfig::dst_addr)).
     pub dst: Option<IpAddr>,
