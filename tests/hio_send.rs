@@ -1,6 +1,6 @@
 //! Section F of docs/HIO.md: what send gives.
 //!
-//! Errors the kernel gives only when it is made to are tested beside the source, in `src/fault_tests.rs`.
+//! Errors the kernel gives only when it is made to are tested beside the source, in `src/fault_tests/`.
 
 mod util;
 

@@ -1,7 +1,7 @@
 //! Section G of docs/HIO.md: the wire log, and what the peers write into it.
 //!
 //! What the kernel must be made to do, and what is told to the log of the program, is tested beside
-//! the source, in `src/fault_tests.rs`.
+//! the source, in `src/fault_tests/`.
 
 mod util;
 

@@ -2,7 +2,7 @@
 //!
 //! The number is the first part of each test's name. What is covered elsewhere or cannot occur:
 //!
-//! - T3, T6, T7, T20: beside the tests here, with injected errnos, in `src/fault_tests.rs`.
+//! - T3, T6, T7, T20: beside the tests here, with injected errnos, in `src/fault_tests/`.
 //! - T9: that a send batch never passes more than 1,024 headers, in `src/sys/sendmmsg.rs`.
 //! - T11: a cut control buffer on the backend's own level is fuzzed in `control`; here it is cut by
 //!   options that somebody else sets on the socket.
