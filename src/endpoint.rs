@@ -75,6 +75,8 @@ pub(crate) struct Endpoint {
     buf_reports: Option<[BufReport; 2]>,
     /// A clamped buffer is logged once in a peer's life, not at every reopen.
     clamp_logged: bool,
+    /// Whether somebody else has bound the socket, and may have it after this endpoint.
+    pub(crate) adopted: bool,
 }
 
 impl Endpoint {
@@ -103,6 +105,7 @@ impl Endpoint {
             deferred: RefCell::default(),
             buf_reports: None,
             clamp_logged: false,
+            adopted: false,
         })
     }
 
@@ -149,7 +152,35 @@ impl Endpoint {
         self.ha = socket.local_addr()?;
         self.log_clamp(&reports);
         self.buf_reports = Some(reports);
-        self.counters.on_open();
+        self.counters.on_open(0);
+        self.socket = Some(socket);
+        Ok(())
+    }
+
+    /// Opens with a socket that is bound already, with all that is queued in it.
+    ///
+    /// What it has dropped before is not this endpoint's.
+    pub(crate) fn adopt(&mut self, socket: UdpSocket) -> io::Result<()> {
+        self.close();
+        self.ha = socket.local_addr()?;
+        let kind = socket2::SockRef::from(&socket).r#type()?;
+        if kind != Type::DGRAM || self.ha.port() == 0 {
+            let message = format!("the socket passed on {} is no bound UDP socket", self.ha);
+            return Err(io::Error::new(ErrorKind::InvalidInput, message));
+        }
+        socket.set_nonblocking(true)?;
+        let want = |bytes: Option<usize>| bytes.map_or(Want::AtLeast(0), Want::Exactly);
+        let reports = [
+            buffers::set(&socket, Direction::Receive, want(self.recv_buf_bytes))?,
+            buffers::set(&socket, Direction::Send, want(self.send_buf_bytes))?,
+        ];
+        self.set_metadata_options(&socket)?;
+        self.multicast.apply(&socket, self.ha.is_ipv6())?;
+        self.log_clamp(&reports);
+        self.buf_reports = Some(reports);
+        let dropped_before = sys_socket::kernel_drops(&socket).ok().flatten().unwrap_or(0);
+        self.counters.on_open(dropped_before);
+        self.adopted = true;
         self.socket = Some(socket);
         Ok(())
     }
@@ -237,6 +268,11 @@ impl Endpoint {
 
     pub(crate) fn join_multicast(&mut self, group: IpAddr, on: Interface) -> io::Result<()> {
         self.multicast.join(self.socket.as_ref(), group, on)
+    }
+
+    /// Has the next open take datagrams of groups only that this endpoint has joined itself.
+    pub(crate) fn only_own_groups(&mut self) {
+        self.multicast.only_own();
     }
 
     pub(crate) fn leave_multicast(&mut self, group: IpAddr, on: Interface) -> io::Result<()> {

@@ -107,7 +107,7 @@ pub use peer::Peer;
 pub use peer_doer::PeerDoer;
 #[doc(hidden)]
 pub use pipeline::Handoff;
-pub use pipeline::{Batch, Pipeline, PipelineBuilder, PipelineStats, ShardStats, Spread};
+pub use pipeline::{Batch, BoundPipeline, Monitor, Pipeline, PipelineBuilder, PipelineStats, ShardStats, Spread};
 pub use pool::RingPool;
 pub use ring::{Full, RecvRing, SendRing};
 pub use send::{SendReport, Stopped};

@@ -22,6 +22,9 @@ pub enum Interface {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Multicast {
     groups: Vec<(IpAddr, Interface)>,
+    /// Take datagrams of these groups only. Else Linux also gives those that any other socket of this machine
+    /// has joined (IP_MULTICAST_ALL, ip(7)).
+    is_only_own: bool,
     hops: Option<u32>,
     is_looped: Option<bool>,
     interface: Option<Interface>,
@@ -30,6 +33,9 @@ pub(crate) struct Multicast {
 impl Multicast {
     /// Sets a socket that is being opened as was asked for.
     pub(crate) fn apply(&self, socket: &UdpSocket, is_ipv6: bool) -> io::Result<()> {
+        if self.is_only_own {
+            refuse_other_groups(socket, is_ipv6)?;
+        }
         for (group, interface) in &self.groups {
             change_membership(socket, *group, *interface, Membership::Join)?;
         }
@@ -52,6 +58,10 @@ impl Multicast {
             self.groups.push((group, on));
         }
         Ok(())
+    }
+
+    pub(crate) fn only_own(&mut self) {
+        self.is_only_own = true;
     }
 
     /// Leaves a group, on `socket` if it is open, and forgets it.
@@ -84,6 +94,21 @@ impl Multicast {
         self.interface = Some(by);
         Ok(())
     }
+}
+
+fn refuse_other_groups(socket: &UdpSocket, is_ipv6: bool) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        let socket = SockRef::from(socket);
+        // An IPv6 socket may have IPv4 datagrams too.
+        socket.set_multicast_all_v4(false)?;
+        if is_ipv6 {
+            socket.set_multicast_all_v6(false)?;
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (socket, is_ipv6);
+    Ok(())
 }
 
 fn check_group(group: IpAddr) -> io::Result<()> {

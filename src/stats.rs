@@ -309,9 +309,9 @@ impl Counters {
         }
     }
 
-    /// A new socket counts from 0.
-    pub(crate) fn on_open(&self) {
-        self.drops_seen.set(0);
+    /// A new socket's drop counter stands at `dropped_before`: 0 unless it is older than this peer.
+    pub(crate) fn on_open(&self, dropped_before: u32) {
+        self.drops_seen.set(dropped_before);
     }
 }
 
@@ -331,7 +331,7 @@ mod tests {
         assert_eq!(counters.snapshot().kernel_dropped, u64::from(u32::MAX) + 5);
         counters.on_kernel_drops(u32::MAX); // carried by a datagram queued before the wrap
         assert_eq!(counters.snapshot().kernel_dropped, u64::from(u32::MAX) + 5);
-        counters.on_open();
+        counters.on_open(0);
         counters.on_kernel_drops(2);
         assert_eq!(counters.snapshot().kernel_dropped, u64::from(u32::MAX) + 7);
     }

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use hio_udp::{BatchPeer, PeerConfig, Stopped, Transport};
+use hio_udp::{BatchPeer, PeerConfig, Pipeline, Stopped, Transport};
 use util::{
     PATIENCE, TestPeer, any_local, any_local_config, any_size, any_wildcard_config, is_nothing_there, left_out, opened,
     pattern, receive_one, receive_rest,
@@ -296,3 +296,28 @@ macro_rules! multicast {
 
 multicast!(multicast_peer, hio_udp::Peer);
 multicast!(multicast_batch_peer, BatchPeer);
+
+/// Shards would each get a copy of a datagram to a group, if each joined it.
+#[test]
+fn a_group_comes_once_to_a_pipeline_of_several_shards_and_others_not_at_all() {
+    let Some(mut network) = Network::private() else { return };
+    network.add_ethernet();
+    let (group, other) = ([239, 255, 0, 7].into(), [239, 255, 0, 8].into());
+    let ethernet = hio_udp::Interface::Address([10, 9, 0, 1].into());
+    let config = PeerConfig::new().ha(("", 0));
+    let pipeline = Pipeline::builder(config).shards(3).join(group, ethernet).start(|_| {}).unwrap();
+    let mut neighbour: BatchPeer = opened(any_wildcard_config());
+    neighbour.join_multicast(other, ethernet).unwrap();
+    let mut sender: BatchPeer = opened(any_wildcard_config());
+    sender.set_multicast_interface(ethernet).unwrap();
+    for group in [group, other] {
+        assert_eq!(sender.send(b"x", SocketAddr::new(group, pipeline.ha().port())).unwrap(), 1);
+    }
+    sender.send(b"to one", SocketAddr::from(([10, 9, 0, 1], pipeline.ha().port()))).unwrap();
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while pipeline.stats().total().grams_delivered < 2 && std::time::Instant::now() < deadline {
+        std::thread::yield_now();
+    }
+    let total = pipeline.stop().total();
+    assert_eq!((total.grams_delivered, total.socket.bytes_received), (2, 7));
+}

@@ -338,6 +338,55 @@ fn a_port_that_anybody_has_is_refused_and_one_shard_shares_with_nobody() {
     }
 }
 
+#[test]
+fn what_comes_between_bind_and_start_waits_and_a_monitor_outlives_the_pipeline() {
+    let bound = Pipeline::builder(config()).workers(2).bind().unwrap();
+    assert_eq!(bound.handling_threads(), 2);
+    send(50, bound.ha());
+    let pipeline = bound.start(|_| {}).unwrap();
+    let monitor = pipeline.monitor();
+    until("the first", || monitor.stats().total().grams_delivered == 50);
+    send(7, pipeline.ha());
+    let last = pipeline.stop();
+    assert_eq!(last.total().grams_delivered, 57);
+    assert_eq!(monitor.stats().shards, last.shards);
+}
+
+#[test]
+fn a_passed_socket_keeps_what_it_holds_from_one_pipeline_to_the_next() {
+    let socket = UdpSocket::bind((own_host(), 0)).unwrap();
+    let dst = socket.local_addr().unwrap();
+    let on_it = || Pipeline::builder(PeerConfig::new()).sockets([socket.try_clone().unwrap()]).drain(Duration::MAX);
+    for round in 1..=3 {
+        let pipeline = counting(on_it());
+        assert_eq!(pipeline.ha(), dst);
+        let monitor = pipeline.monitor();
+        until("what the last one left", || monitor.stats().total().grams_delivered == (round > 1) as u64 * 20);
+        send(5, dst);
+        until("its own", || monitor.stats().total().grams_delivered == (round > 1) as u64 * 20 + 5);
+        let total = pipeline.stop().total();
+        assert_eq!((total.grams_left_behind, total.socket.kernel_dropped), (0, 0), "round {round}");
+        send(20, dst);
+    }
+}
+
+#[test]
+fn sockets_that_cannot_be_taken_over_are_refused() {
+    let on = |sockets: Vec<UdpSocket>| {
+        let kind = |error: std::io::Error| error.kind();
+        Pipeline::builder(config()).sockets(sockets).start(|_| {}).map(drop).map_err(kind)
+    };
+    let bound = || UdpSocket::bind((own_host(), 0)).unwrap();
+    assert_eq!(on(vec![]), Err(ErrorKind::InvalidInput), "none");
+    if cfg!(target_os = "linux") {
+        assert_eq!(on(vec![bound(), bound()]), Err(ErrorKind::InvalidInput), "two addresses");
+    }
+    let unbound = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None).unwrap();
+    if cfg!(unix) {
+        assert_eq!(on(vec![unbound.into()]), Err(ErrorKind::InvalidInput), "not bound");
+    }
+}
+
 #[cfg(target_os = "linux")]
 mod linux {
     use super::*;
@@ -392,6 +441,38 @@ mod linux {
         assert!(counts.iter().sum::<u64>() == 100 && !counts.contains(&100), "{counts:?}");
     }
 
+    #[test]
+    fn what_a_passed_socket_dropped_before_is_not_counted() {
+        let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
+        socket.set_recv_buffer_size(0).unwrap();
+        socket.bind(&SocketAddr::new(own_host().parse().unwrap(), 0).into()).unwrap();
+        let dst = socket.local_addr().unwrap().as_socket().unwrap();
+        send(200, dst);
+        let pipeline = counting(Pipeline::builder(PeerConfig::new().recv_buf_bytes(1 << 20)).sockets([socket.into()]));
+        let monitor = pipeline.monitor();
+        until("those that fitted", || monitor.stats().total().grams_delivered > 0);
+        let before = monitor.stats().total().grams_delivered;
+        assert!(before < 200, "{before}");
+        send(10, dst);
+        until("the others", || monitor.stats().total().grams_delivered == before + 10);
+        assert_eq!(pipeline.stop().total().socket.kernel_dropped, 0);
+    }
+
+    #[test]
+    fn a_group_of_passed_sockets_shares_a_port() {
+        let socket = |dst: SocketAddr| {
+            let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
+            socket.set_reuse_port(true).unwrap();
+            socket.bind(&dst.into()).unwrap();
+            UdpSocket::from(socket)
+        };
+        let first = socket(SocketAddr::new(own_host().parse().unwrap(), 0));
+        let dst = first.local_addr().unwrap();
+        let builder = Pipeline::builder(PeerConfig::new()).sockets([first, socket(dst)]).spread(Spread::Random);
+        let counts = spread(builder, |pipeline| send_gently(400, pipeline));
+        assert!(counts.iter().sum::<u64>() == 400 && counts.iter().all(|count| *count > 100), "{counts:?}");
+    }
+
     /// Processors this process may use.
     fn processors() -> Vec<usize> {
         let status = std::fs::read_to_string("/proc/self/status").unwrap();
@@ -419,13 +500,13 @@ mod linux {
         let processors: Vec<usize> = processors().into_iter().take(4).collect();
         for is_pinned in [true, false] {
             let pins: Vec<usize> = processors.iter().copied().rev().collect();
-            let mut builder = Pipeline::builder(config()).shards(pins.len().max(2)).spread(Spread::Processor);
-            if is_pinned && pins.len() > 1 {
-                builder = builder.pin(pins.clone());
-            }
             let shards = pins.len().max(2);
             for &processor in &processors {
-                let counts = spread(builder.clone(), |pipeline| {
+                let mut builder = Pipeline::builder(config()).shards(shards).spread(Spread::Processor);
+                if is_pinned && pins.len() > 1 {
+                    builder = builder.pin(pins.clone());
+                }
+                let counts = spread(builder, |pipeline| {
                     let dst = pipeline.ha();
                     on_processor(processor, move || send(100, dst));
                 });

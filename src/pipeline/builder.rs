@@ -1,7 +1,7 @@
-//! Starting a pipeline: its settings, sockets and threads.
+//! Starting a pipeline: its settings, then its sockets, then its threads.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
@@ -12,8 +12,10 @@ use super::reader::Reader;
 use super::stats::Tally;
 use super::worker::{self, Batch, Handler};
 use super::{Handoff, Pipeline, Shared, Spread, handoff};
+use crate::buffers::{BufReport, Direction};
 use crate::config::{DEFAULT_BC, PeerConfig};
 use crate::endpoint::{Endpoint, Sharing};
+use crate::multicast::Interface;
 use crate::pace::Pace;
 use crate::sys::group;
 
@@ -21,10 +23,12 @@ use crate::sys::group;
 const SHARDS_MAX: usize = 1024;
 
 /// Settings of a [`Pipeline`]; made by [`Pipeline::builder`].
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 #[must_use = "a pipeline runs once it is started"]
 pub struct PipelineBuilder {
     config: PeerConfig,
+    passed: Vec<UdpSocket>,
+    groups: Vec<(IpAddr, Interface)>,
     shards: usize,
     workers: usize,
     queue: usize,
@@ -37,6 +41,8 @@ impl PipelineBuilder {
     pub(super) fn new(config: PeerConfig) -> Self {
         Self {
             config,
+            passed: Vec::new(),
+            groups: Vec::new(),
             shards: 1,
             workers: 1,
             queue: 4,
@@ -88,15 +94,188 @@ impl PipelineBuilder {
         self
     }
 
-    /// Opens the sockets and starts all threads; `handler` is called with each batch, by several threads at once
-    /// if there are several workers, or none and several shards.
+    /// Receives on sockets that somebody else has bound, one for each shard, which sets the number of shards:
+    /// those that systemd passes, or an older process of this program.
+    ///
+    /// What they hold when the pipeline stops stays in them, for whoever has them next, so a restart loses
+    /// nothing. Of the settings, `ha`, `bcast` and `exclusive` are not looked at, and the socket's buffers are
+    /// only set where [`recv_buf_bytes`](PeerConfig::recv_buf_bytes) or
+    /// [`send_buf_bytes`](PeerConfig::send_buf_bytes) asks for it. What the kernel dropped before is not counted.
+    #[doc(alias = "sd_listen_fds")]
+    pub fn sockets(mut self, bound: impl IntoIterator<Item = UdpSocket>) -> Self {
+        self.passed = bound.into_iter().collect();
+        self.shards = self.passed.len();
+        self
+    }
+
+    /// Joins a multicast group, on an interface; may be called several times.
+    ///
+    /// The datagrams of all groups come to shard 0: Linux would give a copy to each socket that has joined, so
+    /// one has. And they come from these groups only, whatever others on this machine have joined
+    /// (IP_MULTICAST_ALL is off, ip(7)).
+    #[doc(alias = "IP_ADD_MEMBERSHIP")]
+    #[doc(alias = "IPV6_JOIN_GROUP")]
+    pub fn join(mut self, group: IpAddr, on: Interface) -> Self {
+        self.groups.push((group, on));
+        self
+    }
+
+    /// Opens the sockets and starts all threads: [`bind`](Self::bind) and [`BoundPipeline::start`] in one.
+    ///
+    /// # Errors
+    ///
+    /// As these.
+    pub fn start<F>(self, handler: F) -> io::Result<Pipeline>
+    where
+        F: Fn(Batch<'_>) + Send + Sync + 'static,
+    {
+        self.bind()?.start(handler)
+    }
+
+    /// The same with a handler for each thread that runs one: see [`BoundPipeline::start_with`].
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub fn start_with<H, M>(self, make: M) -> io::Result<Pipeline>
+    where
+        H: FnMut(Batch<'_>) + Send + 'static,
+        M: FnMut(usize) -> H,
+    {
+        self.bind()?.start_with(make)
+    }
+
+    /// Allocates the rings and opens the sockets, and starts no thread yet: so that privileges can be dropped
+    /// in between, or the handlers told the port. What arrives meanwhile waits in the sockets.
     ///
     /// # Errors
     ///
     /// [`InvalidInput`](io::ErrorKind::InvalidInput) for 0 shards or more than 1,024, for pins that are not as many
-    /// as shards, and as [`Transport::new`](crate::Transport::new); [`Unsupported`](io::ErrorKind::Unsupported)
-    /// for several shards or for pins, off Linux; otherwise the kernel's error: EADDRINUSE if anybody has
-    /// the port, EINVAL for a processor that is not there …
+    /// as shards, for passed sockets of different addresses, for a group that is none, and as
+    /// [`Transport::new`](crate::Transport::new); [`Unsupported`](io::ErrorKind::Unsupported)
+    /// for several shards, off Linux; otherwise the kernel's error: EADDRINUSE if anybody has the port …
+    pub fn bind(mut self) -> io::Result<BoundPipeline> {
+        self.check()?;
+        let bc = self.config.bc.unwrap_or(DEFAULT_BC);
+        let rings_per_shard = handoff::rings(self.queue, self.workers);
+        let (slot_bytes, io_uring) = (self.config.slot_bytes(), self.config.io_uring);
+        let handoff = Handoff::new(self.shards, self.workers, rings_per_shard, bc, slot_bytes, io_uring)?;
+        let sockets = if self.passed.is_empty() { self.open_sockets(bc)? } else { self.adopt_sockets(bc)? };
+        if let Some(program) = self.spread.program(self.shards, &self.pins) {
+            group::steer(sockets[0].socket()?, &program)?;
+        }
+        let handling_threads = if self.workers == 0 { self.shards } else { self.workers };
+        let shared = Shared {
+            handoff,
+            tallies: (0..handling_threads * self.shards).map(|_| Tally::default()).collect(),
+            reports: sockets.iter().map(|_| Mutex::default()).collect(),
+            rings_per_shard,
+            stopping: AtomicBool::new(false),
+            drain: self.drain,
+        };
+        Ok(BoundPipeline { shared, sockets, workers: self.workers, pins: self.pins, gather: self.config.gather })
+    }
+
+    fn check(&self) -> io::Result<()> {
+        let invalid = |message: String| Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        if self.shards == 0 || self.shards > SHARDS_MAX {
+            return invalid(format!("{} shards: a pipeline has 1 to {SHARDS_MAX}", self.shards));
+        }
+        if !self.pins.is_empty() && self.pins.len() != self.shards {
+            return invalid(format!("{} pins for {} shards: one for each", self.pins.len(), self.shards));
+        }
+        if self.shards > 1 && !group::CAN_GROUP {
+            let message = "several shards need Linux, which spreads datagrams over sockets on one port";
+            return Err(io::Error::new(io::ErrorKind::Unsupported, message));
+        }
+        Ok(())
+    }
+
+    /// One open socket for each shard, all on one address and port.
+    ///
+    /// The first binds as if it were to stay alone, so that it fails where anybody is there already.
+    fn open_sockets(&self, bc: usize) -> io::Result<Vec<Endpoint>> {
+        let mut first = Endpoint::new(&self.config, Some(bc))?;
+        first.sharing = Sharing::Nobody;
+        self.choose_groups(0, &mut first)?;
+        first.open()?;
+        if self.shards == 1 {
+            return Ok(vec![first]);
+        }
+        first.open_group()?;
+        let ha = first.ha;
+        let mut sockets = vec![first];
+        for shard in 1..self.shards {
+            let mut another = Endpoint::new(&self.config, Some(bc))?;
+            (another.sharing, another.ha) = (Sharing::Group, ha);
+            self.choose_groups(shard, &mut another)?;
+            another.open()?;
+            sockets.push(another);
+        }
+        Ok(sockets)
+    }
+
+    /// An endpoint for each socket that was passed in.
+    fn adopt_sockets(&mut self, bc: usize) -> io::Result<Vec<Endpoint>> {
+        let mut sockets: Vec<Endpoint> = Vec::new();
+        for (shard, socket) in std::mem::take(&mut self.passed).into_iter().enumerate() {
+            let mut endpoint = Endpoint::new(&self.config, Some(bc))?;
+            self.choose_groups(shard, &mut endpoint)?;
+            endpoint.adopt(socket)?;
+            if let Some(first) = sockets.first().filter(|first| first.ha != endpoint.ha) {
+                let message = format!("passed sockets on {} and {}: one address for all", first.ha, endpoint.ha);
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+            }
+            sockets.push(endpoint);
+        }
+        Ok(sockets)
+    }
+
+    /// Prepares a shard's socket for the groups: the first joins them, the others shall have nothing of them.
+    fn choose_groups(&self, shard: usize, endpoint: &mut Endpoint) -> io::Result<()> {
+        if self.groups.is_empty() {
+            return Ok(());
+        }
+        endpoint.only_own_groups();
+        let joined = self.groups.iter().filter(|_| shard == 0);
+        joined.copied().try_for_each(|(group, on)| endpoint.join_multicast(group, on))
+    }
+}
+
+/// A [`Pipeline`] whose sockets are open and whose threads are not started yet.
+#[derive(Debug)]
+#[must_use = "a pipeline runs once it is started"]
+pub struct BoundPipeline {
+    shared: Shared,
+    sockets: Vec<Endpoint>,
+    workers: usize,
+    pins: Vec<usize>,
+    gather: Duration,
+}
+
+impl BoundPipeline {
+    /// The address all shards receive on; a port of 0 has become the real one.
+    pub fn ha(&self) -> SocketAddr {
+        self.sockets[0].ha
+    }
+
+    /// How many threads will run a handler: the workers, or without any the readers.
+    pub fn handling_threads(&self) -> usize {
+        if self.workers == 0 { self.sockets.len() } else { self.workers }
+    }
+
+    /// What a buffer of each shard's socket was asked to be and what it became.
+    pub fn buf_report(&self, direction: Direction) -> BufReport {
+        self.sockets[0].buf_report(direction).expect("the socket is open")
+    }
+
+    /// Starts all threads; `handler` is called with each batch, by several threads at once if there are several
+    /// workers, or none and several shards.
+    ///
+    /// # Errors
+    ///
+    /// [`Unsupported`](io::ErrorKind::Unsupported) for pins, off Linux; otherwise the kernel's error: EINVAL
+    /// for a processor that is not there, EAGAIN if there can be no more threads …
     pub fn start<F>(self, handler: F) -> io::Result<Pipeline>
     where
         F: Fn(Batch<'_>) + Send + Sync + 'static,
@@ -138,78 +317,24 @@ impl PipelineBuilder {
     }
 
     fn start_threads(self, make: &mut dyn FnMut(usize) -> Handler) -> io::Result<Pipeline> {
-        self.check()?;
-        let bc = self.config.bc.unwrap_or(DEFAULT_BC);
-        let rings_per_shard = handoff::rings(self.queue, self.workers);
-        let (slot_bytes, io_uring) = (self.config.slot_bytes(), self.config.io_uring);
-        let handoff = Handoff::new(self.shards, self.workers, rings_per_shard, bc, slot_bytes, io_uring)?;
-        let sockets = self.open_sockets(bc)?;
-        let handling_threads = if self.workers == 0 { self.shards } else { self.workers };
-        let shared = Arc::new(Shared {
-            handoff,
-            tallies: (0..handling_threads * self.shards).map(|_| Tally::default()).collect(),
-            reports: sockets.iter().map(|_| Mutex::default()).collect(),
-            rings_per_shard,
-            stopping: AtomicBool::new(false),
-            drain: self.drain,
-        });
+        let (ha, shards) = (self.ha(), self.sockets.len());
         // From here on a failure drops the pipeline, which ends the threads that run already.
-        let ha = sockets[0].ha;
-        let mut pipeline = Pipeline { shared, readers: Vec::new(), workers: Vec::new(), ha };
+        let mut pipeline = Pipeline { shared: Arc::new(self.shared), readers: Vec::new(), workers: Vec::new(), ha };
         for worker in 0..self.workers {
             let (shared, mut handler) = (Arc::clone(&pipeline.shared), make(worker));
             let named = thread::Builder::new().name(format!("udp-worker-{worker}"));
             pipeline.workers.push(named.spawn(move || worker::run(&shared, worker, &mut handler))?);
         }
-        let (is_pinned, pinned) = sync_channel(self.shards);
-        for (shard, socket) in sockets.into_iter().enumerate() {
-            let (shared, pace) = (Arc::clone(&pipeline.shared), Pace::new(self.config.gather));
+        let (is_pinned, pinned) = sync_channel(shards);
+        for (shard, socket) in self.sockets.into_iter().enumerate() {
+            let (shared, pace) = (Arc::clone(&pipeline.shared), Pace::new(self.gather));
             let reader = Reader::new(socket, pace, shard, shared, (self.workers == 0).then(|| make(shard)));
             let (processor, is_pinned) = (self.pins.get(shard).copied(), is_pinned.clone());
             let named = thread::Builder::new().name(format!("udp-reader-{shard}"));
             pipeline.readers.push(named.spawn(move || run_pinned(reader, processor, &is_pinned))?);
         }
-        pinned.iter().take(self.shards).collect::<io::Result<()>>()?;
+        pinned.iter().take(shards).collect::<io::Result<()>>()?;
         Ok(pipeline)
-    }
-
-    fn check(&self) -> io::Result<()> {
-        let invalid = |message: String| Err(io::Error::new(io::ErrorKind::InvalidInput, message));
-        if self.shards == 0 || self.shards > SHARDS_MAX {
-            return invalid(format!("{} shards: a pipeline has 1 to {SHARDS_MAX}", self.shards));
-        }
-        if !self.pins.is_empty() && self.pins.len() != self.shards {
-            return invalid(format!("{} pins for {} shards: one for each", self.pins.len(), self.shards));
-        }
-        if self.shards > 1 && !group::CAN_GROUP {
-            let message = "several shards need Linux, which spreads datagrams over sockets on one port";
-            return Err(io::Error::new(io::ErrorKind::Unsupported, message));
-        }
-        Ok(())
-    }
-
-    /// One open socket for each shard, all on one address and port.
-    ///
-    /// The first binds as if it were to stay alone, so that it fails where anybody is there already.
-    fn open_sockets(&self, bc: usize) -> io::Result<Vec<Endpoint>> {
-        let open = |sharing, ha: Option<SocketAddr>| {
-            let mut endpoint = Endpoint::new(&self.config, Some(bc))?;
-            endpoint.sharing = sharing;
-            endpoint.ha = ha.unwrap_or(endpoint.ha);
-            endpoint.open().map(|()| endpoint)
-        };
-        let mut sockets = vec![open(Sharing::Nobody, None)?];
-        if self.shards > 1 {
-            let ha = sockets[0].ha;
-            sockets[0].open_group()?;
-            for _ in 1..self.shards {
-                sockets.push(open(Sharing::Group, Some(ha))?);
-            }
-        }
-        if let Some(program) = self.spread.program(self.shards, &self.pins) {
-            group::steer(sockets[0].socket()?, &program)?;
-        }
-        Ok(sockets)
     }
 }
 

@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 use crate::config::PeerConfig;
 use crate::endpoint::Endpoint;
 
-pub use builder::PipelineBuilder;
+pub use builder::{BoundPipeline, PipelineBuilder};
 pub use handoff::Handoff;
 pub use stats::{PipelineStats, ShardStats};
 use stats::{ReaderReport, Tally};
@@ -156,6 +156,12 @@ impl Pipeline {
         self.shared.stats()
     }
 
+    /// A handle that gives the same, for other threads to have; it goes on giving the last counters after the
+    /// pipeline has stopped.
+    pub fn monitor(&self) -> Monitor {
+        Monitor(Arc::clone(&self.shared))
+    }
+
     /// Stops, and gives the last word on every datagram.
     ///
     /// Sockets take nothing more in; readers pass on what these hold, until the [deadline](PipelineBuilder::drain);
@@ -186,6 +192,17 @@ impl Pipeline {
         if let Some(payload) = panicked.filter(|_| !thread::panicking()) {
             panic::resume_unwind(payload);
         }
+    }
+}
+
+/// Gives the counters of a [`Pipeline`] to whoever has it; made by [`Pipeline::monitor`].
+#[derive(Clone, Debug)]
+pub struct Monitor(Arc<Shared>);
+
+impl Monitor {
+    /// A snapshot of all counters.
+    pub fn stats(&self) -> PipelineStats {
+        self.0.stats()
     }
 }
 

@@ -122,9 +122,12 @@ impl Reader {
     }
 
     /// Lets nothing more in, then passes on what the socket holds until it is empty; what is still there
-    /// after the deadline is counted as left behind.
+    /// after the deadline is counted as left behind. A socket that was passed in keeps what it holds.
     fn read_out(&mut self) {
         self.report.dropped_before_stop = Some(self.endpoint.stats().kernel_dropped);
+        if self.endpoint.adopted {
+            return;
+        }
         let is_refusing = refuse_new_datagrams(&self.endpoint);
         // None is too far away for the clock to tell.
         let deadline = Instant::now().checked_add(self.shared.drain);
