@@ -1,0 +1,79 @@
+//! The options of `ingest`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use hio_udp::MAX_DATAGRAM_SIZE;
+
+use super::values::{HostPort, buffer_bytes, gram_size, host_port, positive, ring_slots, seconds};
+use crate::sinks;
+
+#[derive(Args, Debug)]
+#[command(after_help = INGEST_EXAMPLES, allow_negative_numbers = true)]
+pub struct IngestOptions {
+    /// Address to receive on: 0.0.0.0 or [::] is every interface, port 0 any free port.
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:55000", value_parser = host_port)]
+    pub bind: HostPort,
+
+    /// Datagrams taken with one system call at most.
+    #[arg(long, value_name = "N", default_value_t = hio_udp::DEFAULT_BC, value_parser = ring_slots)]
+    pub bc: usize,
+
+    /// Bytes kept of each datagram; longer ones are cut, flagged and counted.
+    #[arg(long, value_name = "B", default_value_t = MAX_DATAGRAM_SIZE, value_parser = gram_size)]
+    pub gram_size: usize,
+
+    /// Socket receive buffer in bytes: what a burst may pile up before the kernel drops.
+    #[arg(long, value_name = "BYTES", default_value_t = 4 << 20, value_parser = buffer_bytes)]
+    pub rcvbuf: usize,
+
+    /// Store every datagram in this pcapng file (Wireshark, tcpdump); without it they are only counted. A
+    /// file that exists is overwritten.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+
+    /// Where every datagram goes; may be given several times: pcapng:DIR (segments), jsonl:FILE or jsonl:-
+    /// (a line each), udp:ADDR:PORT (once more, to there), unix:PATH (to a local datagram socket) or null.
+    #[arg(long = "sink", value_name = "KIND:PLACE")]
+    pub sinks: Vec<sinks::Spec>,
+
+    #[command(flatten)]
+    pub segments: sinks::Limits,
+
+    /// Stop after so many datagrams.
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub count: Option<u64>,
+
+    /// Stop after so many seconds; fractions are allowed.
+    #[arg(long, value_name = "S", value_parser = seconds)]
+    pub duration: Option<Duration>,
+
+    /// Seconds to read out and store, after a stop, what the kernel still holds.
+    #[arg(long, value_name = "S", default_value = "5", value_parser = seconds)]
+    pub drain: Duration,
+
+    /// Print the final account as one JSON object.
+    #[arg(long)]
+    pub json: bool,
+
+    /// Show it on this machine: five seconds of load from a sender of its own, on a free port, into
+    /// a temporary file.
+    #[arg(long, conflicts_with_all = ["bind", "out", "sinks", "count", "duration"])]
+    pub demo: bool,
+}
+
+const INGEST_EXAMPLES: &str = "\
+Examples:
+  hio-udp ingest --demo
+  hio-udp ingest --bind '[::]:6343' --out sflow.pcapng --duration 60
+  hio-udp ingest --bind 0.0.0.0:2055 --sink pcapng:/var/lib/flows --rotate-every 5m --keep-bytes 20G
+  hio-udp ingest --sink jsonl:- | jq -r .text
+  hio-udp ingest --sink pcapng:kept --sink udp:192.0.2.7:2055 --sink udp:192.0.2.8:2055
+  hio-udp ingest --count 1000 --json | jq .kernel_dropped
+
+The account: every datagram that reached the socket is in exactly one of delivered, kernel_dropped
+and left_behind; for --out and each --sink, every delivered one is in written or not_written.
+What stores (--out, pcapng, jsonl) may make receiving wait, and the kernel counts what its buffer
+then cannot hold; what passes on (udp, unix) never does, and counts what its queue cannot hold.
+With jsonl:- the account is printed on standard error.";

@@ -1,0 +1,114 @@
+//! The command line: one file for each command's options.
+
+mod blast;
+mod doctor;
+mod ingest;
+mod inspect;
+mod replay;
+mod values;
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+
+pub use blast::BlastOptions;
+pub use doctor::DoctorOptions;
+pub use ingest::IngestOptions;
+pub use inspect::InspectOptions;
+pub use replay::ReplayOptions;
+pub use values::{HostPort, Rate, Speed, destination};
+
+use crate::account::printed;
+use crate::failure::Failure;
+
+/// Receive UDP datagrams at high rate, store them, and account for every one of them.
+#[derive(Debug, Parser)]
+#[command(name = "hio-udp", version, max_term_width = 100, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  hio-udp ingest --demo                                    see it work: five seconds of load, stored and accounted for
+  hio-udp ingest --bind 0.0.0.0:2055 --out flows.pcapng    store what arrives on port 2055 until Ctrl-C
+  hio-udp blast --to 127.0.0.1:55000 --rate max            load for it, from another terminal
+
+Exit codes: 0 done, 1 failure, 2 usage. Set RUST_LOG=debug for the library's messages.";
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Receive datagrams, count or store them, and print what became of every one.
+    Ingest(IngestOptions),
+    /// Send numbered, checksummed datagrams, which ingest recognises.
+    Blast(BlastOptions),
+    /// Tell what captures hold: counts, rates, sizes, sources, losses, damage.
+    Inspect(InspectOptions),
+    /// Send the datagrams of captures again, with the original timing or another.
+    Replay(ReplayOptions),
+    /// Tell what limits this machine for a rate of datagrams, and how to lift it.
+    Doctor(DoctorOptions),
+}
+
+/// Reads the command line; `None` if it only asked for help or the version, which is printed.
+pub fn parse() -> Result<Option<Command>, Failure> {
+    match Cli::try_parse() {
+        Ok(cli) => Ok(Some(cli.command)),
+        Err(error) if !error.use_stderr() => {
+            printed(error.print())?;
+            Ok(None)
+        }
+        Err(error) if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            Err(Failure::Usage("no command given: want ingest, blast, inspect, replay or doctor".to_owned()))
+        }
+        Err(error) => Err(Failure::Usage(one_line(&error.render().to_string()))),
+    }
+}
+
+/// Clap's message without its usage text, on one line.
+fn one_line(message: &str) -> String {
+    let told = message.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
+    let kept: Vec<&str> = told.filter(|line| !line.is_empty() && !line.starts_with("For more")).collect();
+    kept.join(" ").trim_start_matches("error: ").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn usage_error(line: &str) -> String {
+        let error = Cli::try_parse_from(line.split_whitespace()).unwrap_err();
+        one_line(&error.render().to_string())
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn bad_input_gets_one_line_that_names_it_and_what_would_be_right() {
+        for (line, parts) in [
+            ("hio-udp ingest --bc 0", vec!["'0'", "--bc", "from 1 to 65536"]),
+            ("hio-udp ingest --gram-size 70000", vec!["'70000'", "--gram-size", "from 1 to 65535"]),
+            ("hio-udp ingest --bind localhost", vec!["'localhost'", "--bind", "ADDR:PORT"]),
+            ("hio-udp ingest --bind ::1:5", vec!["'::1:5'", "brackets"]),
+            ("hio-udp ingest --bind [::1]", vec!["'[::1]'", "no port"]),
+            ("hio-udp ingest --bind 1.2.3.4:70000", vec!["'70000'", "0 to 65535"]),
+            ("hio-udp ingest --duration -1", vec!["-1"]),
+            ("hio-udp ingest --duration zero", vec!["'zero'", "seconds, more than 0"]),
+            ("hio-udp ingest --wrong", vec!["'--wrong'"]),
+            ("hio-udp blast --to 127.0.0.1:1 --size 65508", vec!["'65508'", "from 24 to 65507"]),
+            ("hio-udp blast --to 127.0.0.1:1 --rate fast", vec!["'fast'", "or max"]),
+            ("hio-udp blast", vec!["--to"]),
+            ("hio-udp blast --to 127.0.0.1:0", vec!["'127.0.0.1:0'", "from 1 to 65535"]),
+        ] {
+            let message = usage_error(line);
+            assert!(!message.contains('\n'), "{message:?}");
+            for part in parts {
+                assert!(message.contains(part), "{line}: {part:?} not in {message:?}");
+            }
+        }
+    }
+}

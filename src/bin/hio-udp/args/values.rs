@@ -1,0 +1,161 @@
+//! The values that options take, and what is said of bad ones.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::str::FromStr;
+use std::time::Duration;
+
+use hio_udp::{MAX_DATAGRAM_SIZE, MAX_PAYLOAD_V4};
+
+use crate::failure::Failure;
+use crate::probe;
+
+/// A host, by name or address, and a port; not resolved yet.
+#[derive(Clone, Debug)]
+pub struct HostPort {
+    pub host: String,
+    pub port: u16,
+}
+
+impl HostPort {
+    /// The address it stands for; the first IPv4 one if there are several.
+    pub fn resolve(&self) -> Result<SocketAddr, Failure> {
+        let Self { host, port } = self;
+        let hint = "give an address such as 127.0.0.1 or a name that resolves";
+        let found: Vec<SocketAddr> = (host.as_str(), *port)
+            .to_socket_addrs()
+            .map_err(|error| Failure::run(format!("cannot resolve '{host}': {error}; {hint}")))?
+            .collect();
+        let first = found.iter().find(|address| address.is_ipv4()).or(found.first());
+        first.copied().ok_or_else(|| Failure::run(format!("'{host}' has no address; {hint}")))
+    }
+}
+
+pub fn destination(text: &str) -> Result<HostPort, String> {
+    match host_port(text)? {
+        HostPort { port: 0, .. } => Err("port 0 cannot be sent to; want a port from 1 to 65535".to_owned()),
+        destination => Ok(destination),
+    }
+}
+
+pub fn host_port(text: &str) -> Result<HostPort, String> {
+    let expected = "want ADDR:PORT, such as 127.0.0.1:55000 or [::1]:55000";
+    let (host, port) =
+        text.rsplit_once(':').filter(|(_, port)| !port.ends_with(']')).ok_or(format!("no port; {expected}"))?;
+    let port = port.parse().map_err(|_| format!("'{port}' is not a port from 0 to 65535; {expected}"))?;
+    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    if bare.is_none() && host.contains(':') {
+        return Err(format!("an IPv6 address stands in brackets; {expected}"));
+    }
+    let host = bare.unwrap_or(host);
+    if host.is_empty() {
+        return Err(format!("no host; {expected}, or 0.0.0.0 for every interface"));
+    }
+    Ok(HostPort { host: host.to_owned(), port })
+}
+
+/// Datagrams a second.
+#[derive(Clone, Copy, Debug)]
+pub enum Rate {
+    Max,
+    PerSecond(f64),
+}
+
+impl FromStr for Rate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "max" {
+            return Ok(Self::Max);
+        }
+        match text.parse::<f64>() {
+            Ok(rate) if rate > 0.0 && rate.is_finite() => Ok(Self::PerSecond(rate)),
+            _ => Err("want datagrams a second, more than 0, or max".to_owned()),
+        }
+    }
+}
+
+/// How fast a capture is sent again.
+#[derive(Clone, Copy, Debug)]
+pub enum Speed {
+    Max,
+    /// Times as fast as captured.
+    Times(f64),
+}
+
+impl FromStr for Speed {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "max" {
+            return Ok(Self::Max);
+        }
+        match text.parse::<f64>() {
+            Ok(factor) if factor > 0.0 && factor.is_finite() => Ok(Self::Times(factor)),
+            _ => Err("want a factor, more than 0, or max".to_owned()),
+        }
+    }
+}
+
+/// A number from `low` to `high`, or an error that says so.
+pub fn in_range(text: &str, what: &str, low: usize, high: usize) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number) if (low..=high).contains(&number) => Ok(number),
+        _ => Err(format!("want {what} from {low} to {high}")),
+    }
+}
+
+pub fn ring_slots(text: &str) -> Result<usize, String> {
+    in_range(text, "a number of slots", 1, 65_536)
+}
+
+pub fn gram_size(text: &str) -> Result<usize, String> {
+    in_range(text, "bytes", 1, MAX_DATAGRAM_SIZE)
+}
+
+pub fn probe_size(text: &str) -> Result<usize, String> {
+    in_range(text, "bytes", probe::HEADER_BYTES, MAX_PAYLOAD_V4)
+        .map_err(|want| format!("{want}: number and checksum need the first, UDP carries the second"))
+}
+
+pub fn payload_size(text: &str) -> Result<usize, String> {
+    in_range(text, "bytes", 0, MAX_PAYLOAD_V4)
+}
+
+pub fn datagrams_per_s(text: &str) -> Result<u64, String> {
+    in_range(text, "datagrams a second", 1, 1_000_000_000).map(|rate| rate as u64)
+}
+
+pub fn sources(text: &str) -> Result<usize, String> {
+    in_range(text, "sockets", 1, 10_000)
+}
+
+pub fn buffer_bytes(text: &str) -> Result<usize, String> {
+    in_range(text, "bytes", 1, i32::MAX as usize)
+}
+
+pub fn positive(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(number) if number > 0 => Ok(number),
+        _ => Err("want a whole number, at least 1".to_owned()),
+    }
+}
+
+pub fn seconds(text: &str) -> Result<Duration, String> {
+    let parsed = text.parse().ok().and_then(|s| Duration::try_from_secs_f64(s).ok());
+    parsed.filter(|time| !time.is_zero()).ok_or("want seconds, more than 0".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_and_ports_are_told_apart() {
+        for (text, host, port) in
+            [("127.0.0.1:5", "127.0.0.1", 5), ("[::1]:6", "::1", 6), ("localhost:0", "localhost", 0)]
+        {
+            let parsed = host_port(text).unwrap();
+            assert_eq!((parsed.host.as_str(), parsed.port), (host, port));
+        }
+    }
+}
