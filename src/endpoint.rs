@@ -7,7 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Socket, Type};
 
 use crate::buffers::{self, BufReport, Direction, Want};
 use crate::config::{Ha, PeerConfig};
@@ -133,7 +133,7 @@ impl Endpoint {
     }
 
     fn try_open(&mut self) -> io::Result<()> {
-        let socket = Socket::new(Domain::for_address(self.ha), Type::DGRAM, Some(Protocol::UDP))?;
+        let socket = sys_socket::create(self.ha)?;
         if self.bcast {
             socket.set_broadcast(true)?;
         }
@@ -147,7 +147,7 @@ impl Endpoint {
         ];
         // Everything is set before the bind: the first datagram must find it so.
         self.set_metadata_options(&socket)?;
-        socket2::SockRef::from(&socket).bind(&self.ha.into())?;
+        sys_socket::bind(&socket, self.ha)?;
         self.multicast.apply(&socket, self.ha.is_ipv6())?;
         self.ha = socket.local_addr()?;
         self.log_clamp(&reports);

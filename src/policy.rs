@@ -39,8 +39,8 @@ pub(crate) enum OnSend {
     Failed(io::Error),
 }
 
-/// Classifies a failed receive call of the peer `name` on `ha`.
-pub(crate) fn on_receive_error(error: io::Error, name: &str, ha: SocketAddr) -> OnReceive {
+/// Classifies and counts a failed receive call of the peer `name` on `ha`.
+pub(crate) fn on_receive_error(error: io::Error, counters: &Counters, name: &str, ha: SocketAddr) -> OnReceive {
     match error.kind() {
         // EAGAIN and EWOULDBLOCK are one number on Linux and two elsewhere; the kind covers both (H96).
         ErrorKind::WouldBlock => OnReceive::Nothing,
@@ -50,7 +50,10 @@ pub(crate) fn on_receive_error(error: io::Error, name: &str, ha: SocketAddr) -> 
         // socket never sees it on Unix (H94), so neither does a caller here.
         ErrorKind::ConnectionReset if cfg!(windows) => OnReceive::Again,
         _ => {
-            log::error!("Error receive on UDP {ha} (peer '{name}'): {error}");
+            let times = counters.on_receive_failed(error.raw_os_error().unwrap_or(0));
+            if is_logged(times) {
+                log::error!("Error receive on UDP {ha} (peer '{name}'): {error} (number {times} of its kind)");
+            }
             OnReceive::Failed(error)
         }
     }
@@ -71,13 +74,19 @@ pub(crate) fn on_send_error(error: io::Error, counters: &Counters, name: &str, h
         }
         _ => {
             let times = counters.on_send_failed(error.raw_os_error().unwrap_or(0));
-            // A sender in a loop may fail a million times a second: log the 1st, 2nd, 4th, 8th …
-            if times.is_power_of_two() {
+            if is_logged(times) {
                 log::error!("Error send UDP from {ha} (peer '{name}'): {error} (number {times} of its kind)");
             }
             OnSend::Failed(error)
         }
     }
+}
+
+/// Whether the failure with this number is logged: the 1st, 2nd, 4th, 8th … of its kind.
+///
+/// A caller in a loop may fail a million times a second.
+fn is_logged(times: u64) -> bool {
+    times.is_power_of_two()
 }
 
 /// Whether this error of a segmented message may be one of its segmentation: worth trying its datagrams

@@ -44,7 +44,7 @@ impl Endpoint {
                 }
                 return Ok(grams);
             };
-            match policy::on_receive_error(error, &self.name, self.ha) {
+            match policy::on_receive_error(error, &self.counters, &self.name, self.ha) {
                 OnReceive::Again if received.slots == 0 => {}
                 OnReceive::Again | OnReceive::Nothing => return Ok(grams),
                 OnReceive::Failed(error) if received.slots == 0 => return Err(error),
@@ -162,7 +162,7 @@ impl Endpoint {
                 }
                 Err(error) => {
                     self.counters.on_received_none();
-                    match policy::on_receive_error(error, &self.name, self.ha) {
+                    match policy::on_receive_error(error, &self.counters, &self.name, self.ha) {
                         OnReceive::Again => {}
                         OnReceive::Nothing => return Ok(None),
                         OnReceive::Failed(error) => return Err(error),

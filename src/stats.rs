@@ -80,6 +80,8 @@ pub struct Stats {
     pub wait_calls: u64,
     /// Receive attempts that found nothing.
     pub empty_wakeups: u64,
+    /// Receive calls that failed with an error for the caller; the datagrams wait in the socket.
+    pub recv_failed: u64,
     /// Datagrams taken from the kernel into a ring or buffer, cut ones included.
     pub grams_received: u64,
     /// Payload bytes of these, as stored.
@@ -134,6 +136,7 @@ impl Stats {
             send_calls,
             wait_calls,
             empty_wakeups,
+            recv_failed,
             grams_received,
             bytes_received,
             grams_truncated,
@@ -159,6 +162,7 @@ impl Stats {
         self.send_calls += send_calls;
         self.wait_calls += wait_calls;
         self.empty_wakeups += empty_wakeups;
+        self.recv_failed += recv_failed;
         self.grams_received += grams_received;
         self.bytes_received += bytes_received;
         self.grams_truncated += grams_truncated;
@@ -187,6 +191,8 @@ pub(crate) struct Counters {
     stats: RefCell<Stats>,
     /// The newest reading of this socket's kernel drop counter.
     drops_seen: Cell<u32>,
+    /// Failed receive calls by errno.
+    recv_failures: RefCell<ErrnoCounts>,
 }
 
 impl Counters {
@@ -234,6 +240,12 @@ impl Counters {
             stats.recv_calls += 1;
             stats.empty_wakeups += 1;
         });
+    }
+
+    /// Counts a receive call that failed with an error; gives how often this errno has occurred.
+    pub(crate) fn on_receive_failed(&self, errno: i32) -> u64 {
+        self.update(|stats| stats.recv_failed += 1);
+        self.recv_failures.borrow_mut().add(errno)
     }
 
     #[inline]

@@ -7,9 +7,17 @@
 #[cfg(target_os = "linux")]
 mod open;
 mod receive;
+#[cfg(target_os = "linux")]
+mod receive_table;
 mod send;
+#[cfg(target_os = "linux")]
+mod send_table;
 #[cfg(all(target_os = "linux", not(force_single)))]
 mod sendmmsg;
+#[cfg(target_os = "linux")]
+mod table;
+#[cfg(all(target_os = "linux", not(force_single)))]
+mod uring;
 mod wait;
 mod wire_log;
 
@@ -85,6 +93,11 @@ impl Drop for Faults {
     fn drop(&mut self) {
         fault::clear();
     }
+}
+
+/// Whether the peer has a ring.
+fn is_batch<T: Transport>() -> bool {
+    std::any::type_name::<T>() == std::any::type_name::<BatchPeer>()
 }
 
 /// A number of system calls that depends on the backend.

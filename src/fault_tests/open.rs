@@ -1,5 +1,6 @@
 //! What opening meets.
 
+use super::table::{BIND, OPTION, SOCKET};
 use super::*;
 
 /// The system's limit for one direction, if it says.
@@ -65,4 +66,77 @@ fn t20_where_force_is_allowed_nothing_is_clamped() {
     let report = small.buf_report(Direction::Receive).unwrap();
     assert_eq!((report.asked_bytes, report.actual_bytes, report.clamped), (8_192, 16_384, false), "lowered as asked");
     assert_eq!(small.actual_buf_sizes().1, report.actual_bytes);
+}
+
+/// A peer with every setting that asks the kernel for an option.
+fn closed_with_all_options<T: Transport>() -> T {
+    T::new(config().rx_time(true).dst_addr(true).ecn(true).gram_size(65_535).coalesce(true).reopen(false)).unwrap()
+}
+
+fn refused_opens<T: Transport>() {
+    let faults = Faults::new();
+    let mut peer: T = closed_with_all_options();
+    peer.reopen().unwrap();
+    let options = fault::made(Call::SetOption) as usize;
+    assert_eq!(
+        options,
+        if !is_batch::<T>() {
+            1
+        } else if BACKEND == "mmsg" {
+            5
+        } else {
+            4
+        }
+    );
+    // The last of them asks for coalescing.
+    let set_last = if options == 5 { 4 } else { options };
+    for (call, errnos, calls) in [(Call::Socket, SOCKET, 1), (Call::Bind, BIND, 1), (Call::SetOption, OPTION, options)]
+    {
+        for &errno in errnos {
+            for at in 0..calls {
+                let is_spared = call == Call::SetOption && (errno == libc::ENOPROTOOPT || at == set_last);
+                fault::clear();
+                faults.inject(call, at, 1, Fault::Errno(errno));
+                let mut result = Ok(());
+                let logged = logged_by(|| result = peer.reopen());
+                assert!(fault::is_over(), "{call:?} {errno} at {at}");
+                // An option the system does not have is no reason not to open, nor is coalescing.
+                assert_eq!(result.as_ref().err().and_then(std::io::Error::raw_os_error), (!is_spared).then_some(errno));
+                assert_eq!((peer.opened(), logged.len()), (is_spared, usize::from(!is_spared)), "{logged:?}");
+                if !is_spared {
+                    assert!(logged[0].starts_with("ERROR Error opening UDP 127."), "{logged:?}");
+                    assert_eq!(peer.receive().unwrap_err().kind(), std::io::ErrorKind::NotConnected);
+                    assert_eq!(peer.send(b"x", peer.ha()).unwrap_err().kind(), std::io::ErrorKind::NotConnected);
+                }
+            }
+        }
+    }
+    peer.reopen().unwrap();
+    let me = peer.ha();
+    assert_eq!(peer.send(b"again", me).unwrap(), 5);
+    assert_eq!(receive_one(&mut peer), b"again");
+    let stats = peer.stats();
+    assert_eq!((stats.grams_sent, stats.grams_received, stats.recv_failed, stats.grams_send_failed), (1, 1, 0, 0));
+}
+
+#[test]
+fn every_errno_of_an_open_is_given_and_told_once_and_the_peer_may_be_opened_again() {
+    refused_opens::<Peer>();
+    refused_opens::<BatchPeer>();
+}
+
+#[test]
+fn an_option_that_cannot_be_read_costs_what_it_tells_and_nothing_else() {
+    let faults = Faults::new();
+    for &errno in OPTION {
+        faults.errno(Call::GetOption, usize::MAX, errno);
+        let mut peer = BatchPeer::new(config().segment(true)).unwrap();
+        assert!(!peer.segments(), "{errno}");
+        let me = peer.ha();
+        assert_eq!(peer.send_batch(to(&numbered(4), me)).sent, 4);
+        assert_eq!(peer.fill().unwrap().len(), 4);
+        let stats = peer.stats();
+        assert_eq!((stats.grams_sent, stats.grams_received, stats.kernel_dropped), (4, 4, 0), "{errno}");
+        fault::clear();
+    }
 }

@@ -28,6 +28,7 @@ fn receive_errnos<T: Transport>() {
     let expected = Stats {
         recv_calls: if peer.bc().is_some() && is_batch::<T>() { failed + calls(2, 3) } else { peer_calls },
         empty_wakeups: failed + 1,
+        recv_failed: raised.len() as u64,
         grams_received: 1,
         bytes_received: 4,
         ..Stats::default()
@@ -36,14 +37,23 @@ fn receive_errnos<T: Transport>() {
     assert_stats(&from, Stats { send_calls: 1, grams_sent: 1, bytes_sent: 4, ..Stats::default() }, &[]);
 }
 
-fn is_batch<T: Transport>() -> bool {
-    std::any::type_name::<T>() == std::any::type_name::<BatchPeer>()
-}
-
 #[test]
 fn h096_receive_errnos() {
     receive_errnos::<Peer>();
     receive_errnos::<BatchPeer>();
+}
+
+#[test]
+fn h096_a_million_failures_are_twenty_lines_of_log() {
+    let faults = Faults::new();
+    let mut peer: BatchPeer = open();
+    faults.errno(Call::Recv, 1_000_000, EIO);
+    let logged = logged_by(|| (0..1_000_000).for_each(|_| assert!(peer.fill().is_err())));
+    assert_eq!(logged.len(), 20, "1, 2, 4 … 524,288: {logged:?}");
+    assert!(logged[19].ends_with("(number 524288 of its kind)"), "{logged:?}");
+    let expected =
+        Stats { recv_calls: 1_000_000, empty_wakeups: 1_000_000, recv_failed: 1_000_000, ..Stats::default() };
+    assert_stats(&peer, expected, &[]);
 }
 
 #[test]
@@ -145,6 +155,7 @@ fn h199_an_error_behind_data_comes_after_it() {
         received.empty_wakeups += calls(2, 1);
         received.grams_received += 4;
         received.bytes_received += 8;
+        received.recv_failed += 1;
         received.wait_calls += u64::from(take == "fill_wait") * calls(2, 2);
     }
     let mut stats = peer.stats();

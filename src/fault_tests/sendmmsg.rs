@@ -227,3 +227,52 @@ fn h124_each_gram_of_a_row_is_in_the_wire_log_once() {
         assert_eq!(got, [6, 4, 3][i]);
     }
 }
+
+/// What becomes of a caller's batch who goes on until every gram is sent or has failed.
+fn settle(from: &mut BatchPeer, rows: &Rows, errno: i32) -> Vec<usize> {
+    let (mut settled, mut failed) = (0, Vec::new());
+    for calls in 0.. {
+        assert!(calls < 1000, "it never ends");
+        let report = from.send_batch(rows.batch().skip(settled));
+        settled += report.settled();
+        if let Some((_, error)) = &report.first_error {
+            assert_eq!(error.raw_os_error(), Some(errno));
+            failed.push(settled - 1);
+        }
+        if settled == 9 {
+            break;
+        }
+    }
+    failed
+}
+
+#[test]
+fn every_errno_of_a_row_is_told_and_every_gram_is_sent_or_failed() {
+    use crate::fault_tests::table::{ROWS, Sends};
+
+    let mut rows = Rows::new();
+    for row in ROWS {
+        for (at, times) in [0, 1, 2].into_iter().flat_map(|at| [1, 2, 3, 64, 65].map(|times| (at, times))) {
+            let mut from = open();
+            let faults = Faults::new();
+            faults.errno_at_row(at, times, row.errno);
+            let failed = settle(&mut from, &rows, row.errno);
+            let first = if at == 0 { 0 } else { ROW * at + 1 };
+            let context = format!("{row:?} at {at}, {times} times: {failed:?}");
+            match row.sends {
+                Sends::Fails => assert_eq!(failed, (first..9).take(times).collect::<Vec<_>>(), "{context}"),
+                // Each failure of a row is followed by a try of its first gram alone.
+                Sends::FailsAlone => {
+                    assert!(failed.len() < times.max(2) && failed.iter().all(|i| *i >= first), "{context}")
+                }
+                _ => assert_eq!(failed, [], "{context}"),
+            }
+            let stats = from.stats();
+            assert_eq!((stats.grams_sent, stats.grams_send_failed), (9 - failed.len() as u64, failed.len() as u64));
+            assert_eq!(stats.grams_send_failed_by_errno.of(row.errno), failed.len() as u64, "{context}");
+            assert_eq!(stats.send_calls, fault::made(Call::Send), "{context}");
+            fault::clear();
+            rows.assert_got((0..9).filter(|i| !failed.contains(i)));
+        }
+    }
+}

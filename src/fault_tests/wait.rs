@@ -60,3 +60,25 @@ fn t03_any_other_error_of_a_wait_is_given() {
     assert!(peer.wait_writable(PATIENCE).unwrap());
     assert_stats(&peer, Stats { wait_calls: 4, ..Stats::default() }, &[]);
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn every_errno_of_a_wait_is_given_as_often_as_it_came_and_costs_no_datagram() {
+    for &errno in super::table::WAIT.iter().filter(|errno| **errno != EINTR) {
+        for times in [1, 2, 64, 65] {
+            let faults = Faults::new();
+            let (mut from, mut peer): (BatchPeer, BatchPeer) = (open(), open());
+            from.send(b"one", peer.ha()).unwrap();
+            faults.errno(Call::Wait, 2 * times, errno);
+            for _ in 0..times {
+                assert_eq!(peer.fill_wait(PATIENCE).unwrap_err().raw_os_error(), Some(errno));
+                assert_eq!(peer.wait_writable(PATIENCE).unwrap_err().raw_os_error(), Some(errno));
+            }
+            assert_eq!(peer.fill_wait(PATIENCE).unwrap().map(|gram| gram.data).collect::<Vec<_>>(), [b"one"]);
+            assert!(peer.wait_writable(PATIENCE).unwrap());
+            let stats = peer.stats();
+            assert_eq!(stats.wait_calls, fault::made(Call::Wait), "{errno}");
+            assert_eq!((stats.grams_received, stats.recv_failed), (1, 0), "{errno}: it was no receive");
+        }
+    }
+}

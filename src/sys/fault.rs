@@ -3,7 +3,7 @@
 //!
 //! Faults are per thread, so that tests running side by side do not meet each other's.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 
 pub(crate) use super::Call;
@@ -17,6 +17,9 @@ pub(crate) enum Fault {
     Short(usize),
 }
 
+/// Kinds of calls; the last is [`Call::Enter`].
+const CALLS: usize = Call::Enter as usize + 1;
+
 struct Planned {
     call: Call,
     /// Calls of this kind still to pass before the fault fires.
@@ -28,6 +31,8 @@ struct Planned {
 
 thread_local! {
     static PLAN: RefCell<Vec<Planned>> = const { RefCell::new(Vec::new()) };
+    /// Calls made so far, by their kind.
+    static MADE: Cell<[u64; CALLS]> = const { Cell::new([0; CALLS]) };
 }
 
 /// Makes `times` calls of kind `call` meet `fault`, after `after` calls of that kind went through.
@@ -35,13 +40,27 @@ pub(crate) fn inject(call: Call, after: usize, times: usize, fault: Fault) {
     PLAN.with_borrow_mut(|plan| plan.push(Planned { call, after, times, fault }));
 }
 
-/// Forgets every fault that has not fired.
+/// Forgets every fault that has not fired, and the calls made so far.
 pub(crate) fn clear() {
     PLAN.with_borrow_mut(Vec::clear);
+    MADE.set([0; CALLS]);
+}
+
+/// Whether no fault is left to fire.
+pub(crate) fn is_over() -> bool {
+    PLAN.with_borrow(Vec::is_empty)
+}
+
+/// How many calls of kind `call` were made since the last `clear`, those that failed included.
+pub(crate) fn made(call: Call) -> u64 {
+    MADE.get()[call as usize]
 }
 
 /// How many messages the coming call may handle, or the error it must give.
 pub(crate) fn limit(call: Call) -> io::Result<usize> {
+    let mut made = MADE.get();
+    made[call as usize] += 1;
+    MADE.set(made);
     PLAN.with_borrow_mut(|plan| {
         let Some(index) = plan.iter().position(|p| p.call == call) else {
             return Ok(usize::MAX);

@@ -99,6 +99,14 @@ pub(crate) use addr::decode_bytes as decode_address_bytes;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[cfg_attr(not(test), allow(dead_code))]
 pub(crate) enum Call {
+    /// `socket`.
+    Socket,
+    /// `bind`.
+    Bind,
+    /// `setsockopt` with an option that is set in this folder.
+    SetOption,
+    /// `getsockopt` with an option that is read in this folder.
+    GetOption,
     /// `recvmmsg`, `recvfrom`: anything that receives.
     Recv,
     /// `sendmmsg`, `sendto`: anything that sends.
@@ -110,6 +118,12 @@ pub(crate) enum Call {
     /// `io_uring_setup`.
     #[cfg_attr(any(not(target_os = "linux"), force_single), allow(dead_code))]
     Ring,
+    /// `io_uring_register`.
+    #[cfg_attr(any(not(target_os = "linux"), force_single), allow(dead_code))]
+    Register,
+    /// A request of io_uring, which then ends with that error instead of its own end.
+    #[cfg_attr(any(not(target_os = "linux"), force_single), allow(dead_code))]
+    Shot,
     /// `io_uring_enter`, which then takes nothing, or says of some requests that it has not taken them.
     #[cfg_attr(any(not(target_os = "linux"), force_single), allow(dead_code))]
     Enter,

@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use io_uring::IoUring;
 use io_uring::types::BufRingEntry;
 
+use super::{Call, fault};
+
 /// The group of the one buffer ring each io_uring here has.
 pub(super) const GROUP: u16 = 0;
 
@@ -36,6 +38,7 @@ struct Placed {
 impl BufferRing {
     /// Room for at least `count` buffers to be lent to `io_uring` at a time.
     pub(super) fn new(io_uring: IoUring, count: usize, is_disabled: bool) -> io::Result<Self> {
+        fault::limit(Call::Register)?;
         let entries = Entries::new(count)?;
         let address = entries.first.as_ptr() as u64;
         // SAFETY: `entries` has room for `count` of them and starts on a page. It outlives the io_uring,

@@ -2,8 +2,10 @@
 #![cfg_attr(unix, allow(unsafe_code))]
 
 use std::io;
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::{Call, fault};
 
@@ -32,6 +34,7 @@ mod options {
     const MEMINFO_VARS: usize = 9;
 
     fn set_int(socket: &UdpSocket, level: c_int, name: c_int, value: c_int) -> io::Result<()> {
+        fault::limit(Call::SetOption)?;
         // SAFETY: the option value is one c_int on this stack frame, with its true size beside it;
         // the kernel copies it before the call returns. The descriptor is open: `socket` owns it.
         let result = unsafe {
@@ -99,6 +102,9 @@ mod options {
     ///
     /// Asked, not tried: as an option of the socket it would stay, and cut plain sends.
     pub(crate) fn can_segment(socket: &UdpSocket) -> bool {
+        if fault::limit(Call::GetOption).is_err() {
+            return false;
+        }
         let (mut value, mut len): (c_int, socklen_t) = (0, size_of::<c_int>() as socklen_t);
         // SAFETY: `value` is writable for `len` bytes and `len` is a socklen_t of our own; the kernel
         // writes at most `len` bytes and the number it wrote (getsockopt(2)).
@@ -116,6 +122,7 @@ mod options {
 
     /// The socket's cumulative count of dropped datagrams (SO_MEMINFO), which wraps at 2^32.
     pub(crate) fn kernel_drops(socket: &UdpSocket) -> io::Result<Option<u32>> {
+        fault::limit(Call::GetOption)?;
         let mut values = [0_u32; MEMINFO_VARS];
         let mut len = size_of_val(&values) as socklen_t;
         // SAFETY: `values` is writable for `len` bytes and `len` is a socklen_t of our own; the
@@ -189,14 +196,26 @@ pub(crate) use options::{
     force_recv_buffer, force_send_buffer, kernel_drops,
 };
 
+/// A UDP socket for addresses like `addr`.
+pub(crate) fn create(addr: SocketAddr) -> io::Result<Socket> {
+    fault::limit(Call::Socket)?;
+    Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))
+}
+
+/// Gives a socket its local address.
+pub(crate) fn bind(socket: &UdpSocket, addr: SocketAddr) -> io::Result<()> {
+    fault::limit(Call::Bind)?;
+    SockRef::from(socket).bind(&addr.into())
+}
+
 /// Receives one datagram, cut at `buffer`'s length: the plain call of `Peer`.
-pub(crate) fn recv_one(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<(usize, std::net::SocketAddr)> {
+pub(crate) fn recv_one(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
     fault::limit(Call::Recv)?;
     socket.recv_from(buffer)
 }
 
 /// Sends one datagram: the plain call behind `send`.
-pub(crate) fn send_one(socket: &UdpSocket, data: &[u8], dst: std::net::SocketAddr) -> io::Result<usize> {
+pub(crate) fn send_one(socket: &UdpSocket, data: &[u8], dst: SocketAddr) -> io::Result<usize> {
     fault::limit(Call::Send)?;
     socket.send_to(data, dst)
 }

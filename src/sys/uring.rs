@@ -136,6 +136,7 @@ impl Uring {
     fn submit(&mut self, shots: usize) -> io::Result<()> {
         let limit = fault::limit(Call::Enter)?;
         if self.buffers.is_disabled {
+            fault::limit(Call::Register)?;
             self.buffers.io_uring.submitter().register_enable_rings()?;
             self.buffers.is_disabled = false;
         }
@@ -178,7 +179,11 @@ impl Uring {
                 continue;
             }
             // The shot ended. How the last one did decides whether there may be more.
-            match -result {
+            let errno = match fault::limit(Call::Shot) {
+                Ok(_) => -result,
+                Err(error) => error.raw_os_error().unwrap_or(0),
+            };
+            match errno {
                 libc::EAGAIN => round.is_last = round.grams - shot_start < SHOT_GRAMS,
                 errno if errno > 0 && errno != libc::ENOBUFS => {
                     let error = round.error.take().unwrap_or_else(|| io::Error::from_raw_os_error(errno));
