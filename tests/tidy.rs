@@ -171,11 +171,31 @@ fn files_are_short_enough_to_read() {
 }
 
 #[test]
+fn every_test_that_the_reliability_document_names_exists_and_no_cell_is_empty() {
+    let document = read("docs/RELIABILITY.md");
+    let code: String = ["src", "tests"].iter().flat_map(|folder| files(folder, "rs")).map(|path| read(&path)).collect();
+    let mut rows = 0;
+    for line in document.lines().filter(|line| line.starts_with("| ")) {
+        let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
+        assert!(cells.iter().all(|cell| !cell.is_empty()), "an empty cell: {line}");
+        // The last cell is the test's.
+        for name in cells.last().unwrap().split('`').skip(1).step_by(2).filter(|name| !name.contains([' ', '/'])) {
+            rows += 1;
+            let is_there = code.contains(&format!("fn {name}(")) || code.contains(&format!("fn {name}<"));
+            assert!(is_there, "docs/RELIABILITY.md names {name}, which is not there");
+        }
+    }
+    assert!(rows > 20, "the search finds nothing any more");
+}
+
+#[test]
 fn the_oldest_rust_is_told_once() {
     let manifest = read("Cargo.toml");
     let msrv = manifest.lines().find_map(|line| line.strip_prefix("rust-version = ")).expect("told in Cargo.toml");
     let msrv = msrv.trim_matches('"');
-    for path in ["README.md", "CHANGELOG.md", "docs/ARCHITECTURE.md", "docs/DESIGN.md", "src/lib.rs"] {
+    for path in
+        ["README.md", "CHANGELOG.md", "docs/ARCHITECTURE.md", "docs/DESIGN.md", "docs/RELIABILITY.md", "src/lib.rs"]
+    {
         assert!(!read(path).contains(msrv), "{path} tells the oldest Rust again");
     }
 }
