@@ -7,6 +7,8 @@ use std::process::ExitCode;
 pub enum Failure {
     /// The command line is wrong: exit code 2.
     Usage(String),
+    /// A file or the environment gives wrong options: exit code 2.
+    Config(String),
     /// The command line is right, but something failed: exit code 1.
     Run(String),
 }
@@ -18,7 +20,7 @@ impl Failure {
 
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Usage(_) => ExitCode::from(2),
+            Self::Usage(_) | Self::Config(_) => ExitCode::from(2),
             Self::Run(_) => ExitCode::from(1),
         }
     }
@@ -28,7 +30,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Usage(message) => write!(f, "{message} (see hio-udp --help)"),
-            Self::Run(message) => f.write_str(message),
+            Self::Config(message) | Self::Run(message) => f.write_str(message),
         }
     }
 }

@@ -8,6 +8,7 @@
 //!            ├── blast ───── probe   (makes them)
 //!            ├── demo: both at once
 //!            ├── replay ──── packets, sender
+//!            ├── config  (ingest's options from environment and file) ─ check
 //!            ├── doctor ──── machine ── proc
 //!            └── inspect ─── unpack ── packets ── blocks (pcapng), records (pcap) ── window
 //!                  └── summary ── headers, heavy, timeline
@@ -19,6 +20,8 @@ mod account;
 mod args;
 mod blast;
 mod blocks;
+mod check;
+mod config;
 mod demo;
 mod doctor;
 mod endian;
@@ -72,6 +75,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Blast(options) => blast::run(options),
         Command::Inspect(options) => inspect::run(options),
         Command::Replay(options) => replay::run(options),
+        Command::Check(options) => check::run(&options),
         Command::Doctor(options) => doctor::run(options),
     }
 }

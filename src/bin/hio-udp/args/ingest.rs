@@ -53,6 +53,10 @@ pub struct IngestOptions {
     #[arg(long, value_name = "S", default_value = "5", value_parser = seconds)]
     pub drain: Duration,
 
+    /// Take the options that are not given from this TOML file, by the same names; hio-udp check reads it too.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
     /// Print the final account as one JSON object.
     #[arg(long)]
     pub json: bool,
@@ -76,4 +80,8 @@ The account: every datagram that reached the socket is in exactly one of deliver
 and left_behind; for --out and each --sink, every delivered one is in written or not_written.
 What stores (--out, pcapng, jsonl) may make receiving wait, and the kernel counts what its buffer
 then cannot hold; what passes on (udp, unix) never does, and counts what its queue cannot hold.
-With jsonl:- the account is printed on standard error.";
+With jsonl:- the account is printed on standard error.
+
+Each option may be given by the environment too, as HIO_UDP_ROTATE_EVERY=5m for --rotate-every (a switch by
+true or false, a list with commas), and in the file of --config, as rotate-every = \"5m\" (a switch by true or
+false, a list in brackets). The command line goes before the environment, that before the file.";
