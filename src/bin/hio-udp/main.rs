@@ -9,6 +9,7 @@
 //!            ├── demo: both at once
 //!            ├── replay ──── packets, sender
 //!            ├── config  (ingest's options from environment and file) ─ check
+//!            ├── manual  (pages and completions)
 //!            ├── doctor ──── machine ── proc
 //!            └── inspect ─── unpack ── packets ── blocks (pcapng), records (pcap) ── window
 //!                  └── summary ── headers, heavy, timeline
@@ -31,6 +32,7 @@ mod heavy;
 mod ingest;
 mod inspect;
 mod machine;
+mod manual;
 mod packets;
 mod probe;
 mod proc;
@@ -77,5 +79,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Replay(options) => replay::run(options),
         Command::Check(options) => check::run(&options),
         Command::Doctor(options) => doctor::run(options),
+        Command::Manual(options) => manual::run(&options),
+        Command::Completions(options) => manual::complete(&options),
     }
 }

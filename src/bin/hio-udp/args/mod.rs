@@ -5,6 +5,7 @@ mod check;
 mod doctor;
 mod ingest;
 mod inspect;
+mod manual;
 mod replay;
 mod values;
 
@@ -18,6 +19,7 @@ pub use check::CheckOptions;
 pub use doctor::DoctorOptions;
 pub use ingest::IngestOptions;
 pub use inspect::InspectOptions;
+pub use manual::{CompletionsOptions, ManualOptions};
 pub use replay::ReplayOptions;
 pub use values::{HostPort, Rate, Speed, destination};
 
@@ -55,6 +57,10 @@ pub enum Command {
     Check(CheckOptions),
     /// Tell what limits this machine for a rate of datagrams, and how to lift it.
     Doctor(DoctorOptions),
+    /// Write the manual pages.
+    Manual(ManualOptions),
+    /// Print a script that completes command lines in a shell.
+    Completions(CompletionsOptions),
 }
 
 /// The command line as clap knows it.
