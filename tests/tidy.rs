@@ -98,6 +98,15 @@ fn the_program_uses_the_public_api_only_and_every_file_of_it_is_on_the_map() {
     }
 }
 
+#[test]
+fn the_fuzz_target_of_command_lines_has_every_module_of_the_program() {
+    let modules = |text: &str| -> Vec<String> {
+        text.lines().filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';')).map(str::to_owned).collect()
+    };
+    let target = read("fuzz/fuzz_targets/specs.rs");
+    assert_eq!(modules(&read("src/bin/hio-udp/main.rs")), modules(&target), "fuzz/fuzz_targets/specs.rs");
+}
+
 /// Whether a line of code has the keyword `unsafe`, not as part of a longer word or a lint's name.
 fn has_unsafe(line: &str) -> bool {
     line.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(|word| word == "unsafe")

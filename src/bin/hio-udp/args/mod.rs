@@ -96,7 +96,7 @@ pub fn ingest_from(argv: Vec<OsString>) -> Result<IngestOptions, Failure> {
     }
 }
 
-fn parse_from(argv: Vec<OsString>) -> Result<Option<Command>, Failure> {
+pub fn parse_from(argv: Vec<OsString>) -> Result<Option<Command>, Failure> {
     match Cli::try_parse_from(argv) {
         Ok(cli) => Ok(Some(cli.command)),
         Err(error) if !error.use_stderr() => {

@@ -117,7 +117,7 @@ pub fn list(dir: &Path) -> io::Result<Vec<Entry>> {
 }
 
 /// The number in a segment's name; `None` for any other name.
-fn number(name: &str) -> Option<u64> {
+pub(super) fn number(name: &str) -> Option<u64> {
     let (time, number) = name.strip_suffix(ENDING)?.split_once('-')?;
     let is_digit = |byte: u8| byte.is_ascii_digit();
     let is_time = time.len() == 16
@@ -151,7 +151,7 @@ fn repair(left: &Entry, sink: &str) -> io::Result<()> {
 }
 
 /// How many bytes from the start are whole blocks, and how many packets these hold.
-fn scan(file: &mut impl Read) -> io::Result<(u64, u64)> {
+pub(super) fn scan(file: &mut impl Read) -> io::Result<(u64, u64)> {
     let (mut whole, mut packets) = (0, 0);
     let mut bytes = Vec::new();
     loop {

@@ -164,7 +164,7 @@ fn whole_lines(file: &mut File, len: u64) -> io::Result<u64> {
 }
 
 /// Appends a datagram's line.
-fn put_line(out: &mut Vec<u8>, datagram: &Datagram<'_>) {
+pub(super) fn put_line(out: &mut Vec<u8>, datagram: &Datagram<'_>) {
     let Datagram { time_ns, src, dst, data, original_len, dropped } = *datagram;
     let ends_well = "memory takes everything";
     write!(out, r#"{{"time":"{}","src":"{src}","dst":"{dst}""#, utc::exact(time_ns.into())).expect(ends_well);
