@@ -33,6 +33,8 @@ mod ingest;
 mod inspect;
 #[path = "../../src/bin/hio-udp/machine.rs"]
 mod machine;
+#[path = "../../src/bin/hio-udp/manual.rs"]
+mod manual;
 #[path = "../../src/bin/hio-udp/packets.rs"]
 mod packets;
 #[path = "../../src/bin/hio-udp/probe.rs"]
