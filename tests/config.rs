@@ -128,3 +128,39 @@ fn files_that_are_no_configuration_are_refused_at_once() {
     assert_eq!(number(&checked(&binary)["problems"][0], "line"), 2);
     assert_eq!(run(&["check"]).status.code(), Some(2));
 }
+
+/// The file that is installed, and what `check` says of a text.
+fn packaged() -> String {
+    std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/hio-udp.toml")).unwrap()
+}
+
+fn options(text: &str, name: &str) -> Vec<Value> {
+    let report = checked(&file(name, text));
+    assert_eq!(report["valid"].as_bool(), Some(true), "{}", report["problems"]);
+    report["options"].as_array().unwrap().clone()
+}
+
+#[test]
+fn the_packaged_file_is_valid_and_shows_every_option() {
+    let text = packaged();
+    let as_it_is = options(&text, "packaged");
+    // Comments begin with a blank, options that are commented out do not.
+    let all: Vec<&str> =
+        text.lines().map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line)).collect();
+    let uncommented = options(&all.join("\n"), "uncommented");
+    for (row, shown) in as_it_is.iter().zip(&uncommented) {
+        let name = row["name"].as_str().unwrap();
+        if name == "demo" {
+            continue; // nothing for a service
+        }
+        assert!(
+            !shown["line"].is_null(),
+            "packaging/hio-udp.toml does not show {name}: add what it does, and #{name} = …"
+        );
+        let is_default = row["line"].is_null() && !row["values"].as_array().unwrap().is_empty();
+        assert!(
+            !is_default || row["values"] == shown["values"],
+            "packaging/hio-udp.toml shows another default of {name}"
+        );
+    }
+}

@@ -155,4 +155,35 @@ mod tests {
             }
         }
     }
+
+    /// The words of a command line in a document, as far as they are this program's: up to a pipe, a redirection
+    /// or a comment, without quotes.
+    fn words(line: &str) -> Vec<String> {
+        let words = line.split_whitespace().take_while(|word| !["|", ">", "&&", "#"].contains(word));
+        words.map(|word| word.replace(['\'', '"'], "")).collect()
+    }
+
+    #[test]
+    fn every_command_line_in_documents_and_examples_is_right() {
+        let read = |path: &str| std::fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        let mut lines: Vec<String> = Vec::new();
+        for path in ["README.md", "docs/OPERATING.md"] {
+            lines.extend(read(path).lines().filter_map(|line| line.strip_prefix(['$', '#'])).map(str::to_owned));
+        }
+        let program = command();
+        for command in [&program].into_iter().chain(program.get_subcommands()) {
+            let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            // A second column says what it does.
+            let examples = text.lines().map(|line| line.trim().split("  ").next().unwrap().to_owned());
+            lines.extend(examples.filter(|line| line.starts_with("hio-udp ")));
+        }
+        let commands: Vec<_> =
+            lines.iter().map(|line| words(line)).filter(|words| words.len() > 1 && words[0] == "hio-udp").collect();
+        assert!(commands.len() > 30, "{commands:?}");
+        for words in commands {
+            if let Err(error) = Cli::try_parse_from(&words) {
+                panic!("{}: {}", words.join(" "), one_line(&error.render().to_string()));
+            }
+        }
+    }
 }
