@@ -117,6 +117,7 @@ pub fn limited(limit: &str, args: &[&str]) -> Command {
 
 /// Checks that every datagram sent is in the account.
 pub fn assert_adds_up(account: &Value, sent: u64) {
-    let sum = number(account, "delivered") + number(account, "kernel_dropped") + number(account, "left_behind");
+    let parts = ["delivered", "denied", "rate_limited", "kernel_dropped", "left_behind"];
+    let sum = parts.iter().map(|name| number(account, name)).sum::<u64>();
     assert_eq!(sum, sent, "{account}");
 }

@@ -2,17 +2,20 @@
 
 use std::fmt;
 use std::io::{self, Write};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use hio_udp::ShardStats;
 use serde::Serialize;
 
 use crate::failure::Failure;
+use crate::heavy::Weight;
 use crate::sinks::SinkAccount;
 
 /// The final account of an ingest.
 ///
-/// Every datagram that reached the socket is in exactly one of `delivered`, `kernel_dropped` and
-/// `left_behind`. For each sink, every delivered one is in exactly one of its `written` and `not_written`.
+/// Every datagram that reached a socket is in exactly one of `delivered`, `denied`, `rate_limited`,
+/// `kernel_dropped` and `left_behind`. For each sink, every delivered one is in exactly one of its `written` and `not_written`.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Account {
     /// Datagrams the demo's own sender sent.
@@ -22,6 +25,10 @@ pub struct Account {
     pub sent_seen: Option<u64>,
     /// Datagrams received and handed on, cut and malformed ones included.
     pub delivered: u64,
+    /// Datagrams from a source that --deny or --allow keeps out.
+    pub denied: u64,
+    /// Datagrams above what --rate-limit lets a source send.
+    pub rate_limited: u64,
     /// Datagrams the kernel dropped because the socket's buffer was full.
     pub kernel_dropped: u64,
     /// Datagrams that arrived too late or too many: read after the deadline of a stop, beyond `--count`
@@ -46,7 +53,9 @@ pub struct Account {
     pub gaps: u64,
     pub duplicates: u64,
     pub reordered: u64,
-    /// `mmsg` or `single`.
+    /// Receive calls that failed; they lose nothing.
+    pub receive_errors: u64,
+    /// `mmsg`, `io_uring` or `single`.
     pub backend: &'static str,
     /// Any bytes but 0 may stand in a path; JSON has only UTF-8.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "lossily")]
@@ -54,12 +63,69 @@ pub struct Account {
     /// Each sink's part, `--out` first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sinks: Vec<SinkAccount>,
+    /// Each shard's part.
+    pub shards: Vec<ShardAccount>,
+    /// The heaviest sources of the delivered, heaviest first.
+    pub sources: Vec<SourceAccount>,
+    /// How many datagrams may be missing from each of these counts.
+    pub sources_missing_max: u64,
+}
+
+/// What came through one socket: each datagram is in exactly one of its counts.
+#[derive(Clone, Debug, Serialize)]
+pub struct ShardAccount {
+    pub bind: SocketAddr,
+    pub shard: usize,
+    /// Datagrams read, whatever became of them.
+    pub received: u64,
+    pub kernel_dropped: u64,
+    pub left_behind: u64,
+}
+
+impl ShardAccount {
+    pub fn new(bind: SocketAddr, shard: usize, stats: &ShardStats) -> Self {
+        Self {
+            bind,
+            shard,
+            received: stats.grams_delivered + stats.socket.grams_undecodable,
+            kernel_dropped: stats.socket.kernel_dropped,
+            left_behind: stats.grams_left_behind,
+        }
+    }
+}
+
+/// What was delivered of one source.
+#[derive(Clone, Debug, Serialize)]
+pub struct SourceAccount {
+    pub source: IpAddr,
+    pub datagrams: u64,
+    pub bytes: u64,
+}
+
+impl From<(IpAddr, Weight)> for SourceAccount {
+    fn from((source, Weight { datagrams, bytes }): (IpAddr, Weight)) -> Self {
+        Self { source, datagrams, bytes }
+    }
 }
 
 impl Account {
     /// Everything that reached the socket.
     pub fn arrived(&self) -> u64 {
-        self.delivered + self.kernel_dropped + self.left_behind
+        self.delivered + self.denied + self.rate_limited + self.kernel_dropped + self.left_behind
+    }
+
+    /// How that adds up, in words and numbers, without what is nothing anyway.
+    fn sum(&self) -> (String, String) {
+        let parts = [
+            ("delivered", self.delivered, true),
+            ("denied", self.denied, false),
+            ("rate_limited", self.rate_limited, false),
+            ("kernel_dropped", self.kernel_dropped, true),
+            ("left_behind", self.left_behind, true),
+        ];
+        let told = parts.iter().filter(|(_, count, is_always)| *is_always || *count > 0);
+        let (names, counts): (Vec<&str>, Vec<String>) = told.map(|(name, count, _)| (*name, count.to_string())).unzip();
+        (names.join(" + "), counts.join(" + "))
     }
 
     pub fn print(&self, as_json: bool) -> Result<(), Failure> {
@@ -132,6 +198,12 @@ impl fmt::Display for Account {
             row("sent_seen", grouped(sent_seen), "as far as blast's numbers tell")?;
         }
         row("delivered", grouped(self.delivered), "")?;
+        if self.denied > 0 {
+            row("denied", grouped(self.denied), "from sources that are kept out")?;
+        }
+        if self.rate_limited > 0 {
+            row("rate_limited", grouped(self.rate_limited), "above --rate-limit")?;
+        }
         row("kernel_dropped", grouped(self.kernel_dropped), "the socket's buffer was full")?;
         row("left_behind", grouped(self.left_behind), "past the stop, --count or a failure")?;
         row("truncated", grouped(self.truncated), "of the delivered: longer than --gram-size")?;
@@ -153,8 +225,18 @@ impl fmt::Display for Account {
         for sink in self.sinks.iter().filter(|sink| self.sinks.len() > 1 || sink.not_written > 0) {
             writeln!(f, "  {sink}")?;
         }
-        let sum = format!("{} + {} + {}", self.delivered, self.kernel_dropped, self.left_behind);
-        write!(f, "  delivered + kernel_dropped + left_behind = {sum} = {}", self.arrived())?;
+        if self.receive_errors > 0 {
+            writeln!(f, "  {} receive calls failed; they lost nothing", grouped(self.receive_errors))?;
+        }
+        if self.shards.len() > 1 {
+            for ShardAccount { bind, shard, received, kernel_dropped, left_behind } in &self.shards {
+                let counts = [received, kernel_dropped, left_behind].map(|count| grouped(*count));
+                let [received, dropped, left] = counts;
+                writeln!(f, "  {bind} shard {shard}: {received} received, {dropped} dropped, {left} left behind")?;
+            }
+        }
+        let (names, counts) = self.sum();
+        write!(f, "  {names} = {counts} = {}", self.arrived())?;
         if let Some(sent) = self.sent {
             write!(f, ", sent {sent}: {}", if sent == self.arrived() { "exact" } else { "NOT EQUAL" })?;
         }

@@ -25,7 +25,7 @@ const SETTLE: Duration = Duration::from_secs(2);
 pub fn run(mut options: IngestOptions) -> Result<(), Failure> {
     let stop = Stop::on_signals().map_err(|error| Failure::run(format!("cannot catch signals: {error}")))?;
     let is_json = options.json;
-    options.bind = HostPort { host: "127.0.0.1".to_owned(), port: 0 };
+    options.bind = vec![HostPort { host: "127.0.0.1".to_owned(), port: 0 }];
     let path = new_file().map_err(|error| {
         let dir = std::env::temp_dir();
         Failure::run(format!("cannot make a file in '{}': {error}; set TMPDIR to another", dir.display()))
@@ -34,7 +34,7 @@ pub fn run(mut options: IngestOptions) -> Result<(), Failure> {
     let ingest_stop = Stop::default();
     // An ingest that fails ends the load first, so that nothing is sent to a socket that is closed.
     let ingest = Ingest::start(options, ingest_stop.clone(), Some(stop.clone()))?;
-    let to = ingest.local;
+    let to = ingest.local();
     if !is_json {
         say(&format!("five seconds of {SIZE_BYTES}-byte datagrams to {to}, stored in {}", path.display()));
     }
@@ -51,14 +51,14 @@ pub fn run(mut options: IngestOptions) -> Result<(), Failure> {
         segment: false,
     };
     let blaster = thread::spawn({
-        let (live, stop) = (ingest.live_handle(), stop.clone());
+        let (watch, stop) = (ingest.watch(), stop.clone());
         move || {
             // However this thread ends, the ingest must not go on for ever.
             let _guard = AskAtEnd(ingest_stop);
             let result = blast::blast(&load, to, &stop);
             let sent = result.as_ref().map_or(0, |(report, _)| report.sent);
             let deadline = Instant::now() + SETTLE;
-            while live().arrived() < sent && Instant::now() < deadline {
+            while watch.snapshot().arrived() < sent && Instant::now() < deadline {
                 thread::sleep(Duration::from_millis(10));
             }
             result

@@ -25,18 +25,34 @@ pub struct Weight {
     pub bytes: u64,
 }
 
+impl Weight {
+    /// That of one datagram.
+    pub fn one(bytes: usize) -> Self {
+        Self { datagrams: 1, bytes: bytes as u64 }
+    }
+}
+
 impl<K: Copy + Eq + Hash + Ord> Heavy<K> {
     pub fn new() -> Self {
         Self { entries: HashMap::with_capacity(2 * KEPT), missing: 0 }
     }
 
-    pub fn add(&mut self, key: K, bytes: u64) {
+    /// Counts one datagram, or several of one key.
+    pub fn add(&mut self, key: K, weight: Weight) {
         if self.entries.len() == 2 * KEPT && !self.entries.contains_key(&key) {
             self.cut();
         }
         let entry = self.entries.entry(key).or_default();
-        entry.datagrams += 1;
-        entry.bytes += bytes;
+        entry.datagrams += weight.datagrams;
+        entry.bytes += weight.bytes;
+    }
+
+    /// Adds what another table has counted; what may be missing then adds up too.
+    pub fn merge(&mut self, other: &Self) {
+        self.missing += other.missing;
+        for (key, weight) in &other.entries {
+            self.add(*key, *weight);
+        }
     }
 
     fn cut(&mut self) {
@@ -77,7 +93,7 @@ mod tests {
     fn few_keys_are_counted_exactly() {
         let mut heavy = Heavy::new();
         for n in 0..100_000_u64 {
-            heavy.add(n % 2000, 10);
+            heavy.add(n % 2000, Weight::one(10));
         }
         assert_eq!((heavy.missing_max(), heavy.distinct()), (0, Some(2000)));
         assert_eq!(heavy.top(1), [(0, Weight { datagrams: 50, bytes: 500 })]);
@@ -91,7 +107,7 @@ mod tests {
             // A few heavy keys among ever new ones.
             x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let key = if n % 3 == 0 { x >> 60 } else { n + 100 };
-            heavy.add(key, 1);
+            heavy.add(key, Weight::one(1));
             *exact.entry(key).or_insert(0_u64) += 1;
             total += 1;
             assert!(heavy.entries.len() <= 2 * KEPT);

@@ -1,8 +1,9 @@
 //! `hio-udp`: receive UDP datagrams at high rate, store them, and account for every one of them.
 //!
 //! ```text
-//!  main ── args ── ingest ── sinks   (where datagrams go, each in a thread of its own)
-//!            │        ├───── probe   (recognises blast's datagrams)
+//!  main ── args ── ingest ── screen  (which datagrams are taken in)
+//!            │        ├───── sinks   (where they go, each in a thread of its own)
+//!            │        ├───── probe   (recognises blast's datagrams), heavy (counts sources)
 //!            │        ├───── status  (the live line)
 //!            │        └───── account (what became of every datagram)
 //!            ├── blast ───── probe   (makes them)
@@ -34,10 +35,12 @@ mod inspect;
 mod machine;
 mod manual;
 mod packets;
+mod privileges;
 mod probe;
 mod proc;
 mod records;
 mod replay;
+mod screen;
 mod sender;
 mod sinks;
 mod status;
@@ -72,8 +75,8 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Ingest(options) if options.demo => demo::run(options),
-        Command::Ingest(options) => ingest::run(options),
+        Command::Ingest(options) if options.demo => demo::run(*options),
+        Command::Ingest(options) => ingest::run(*options),
         Command::Blast(options) => blast::run(options),
         Command::Inspect(options) => inspect::run(options),
         Command::Replay(options) => replay::run(options),

@@ -138,6 +138,24 @@ impl Tracker {
         flow.unique += 1;
     }
 
+    /// Adds what another thread has seen. Of a flow that came to both, neither knew what the other saw: what came
+    /// twice, once to each, is taken for two.
+    pub fn merge(&mut self, other: Self) {
+        self.corrupt += other.corrupt;
+        self.duplicates += other.duplicates;
+        self.reordered += other.reordered;
+        self.untracked += other.untracked;
+        for (key, flow) in other.flows {
+            if self.flows.len() >= FLOWS_MAX && !self.flows.contains_key(&key) {
+                self.untracked += flow.unique;
+                continue;
+            }
+            let merged = self.flows.entry(key).or_insert_with(Flow::new);
+            merged.next = merged.next.max(flow.next);
+            merged.unique += flow.unique;
+        }
+    }
+
     /// Probes sent, as far as their numbers tell; `None` if none was seen.
     pub fn sent_seen(&self) -> Option<u64> {
         let told: u64 = self.flows.values().fold(0, |sum, flow| sum.saturating_add(flow.next));
@@ -202,6 +220,20 @@ mod tests {
             assert_eq!(tracker.gaps(), highest + 1 - seen.len() as u64);
             assert_eq!((tracker.duplicates, tracker.reordered), (duplicates, reordered));
         }
+    }
+
+    #[test]
+    fn what_two_threads_saw_of_a_flow_adds_up() {
+        let (mut one, mut other) = (Tracker::default(), Tracker::default());
+        for sequence in 0..100 {
+            if sequence % 10 != 0 {
+                let tracker = if sequence % 3 == 0 { &mut one } else { &mut other };
+                tracker.see(&probe(1, 1, sequence), false);
+            }
+        }
+        other.see(&probe(2, 1, 4), false);
+        one.merge(other);
+        assert_eq!((one.sent_seen(), one.gaps(), one.duplicates, one.reordered), (Some(105), 14, 0, 0));
     }
 
     #[test]

@@ -47,6 +47,27 @@ impl Stop {
     }
 }
 
+/// Asks of an operator that end nothing: flags that signals raise.
+#[derive(Debug, Default)]
+pub struct Asks {
+    reopen: Arc<AtomicBool>,
+}
+
+impl Asks {
+    /// SIGUSR1 asks for files to be opened anew.
+    pub fn on_signals() -> io::Result<Self> {
+        let asks = Self::default();
+        #[cfg(unix)]
+        flag::register(signal_hook::consts::SIGUSR1, Arc::clone(&asks.reopen))?;
+        Ok(asks)
+    }
+
+    /// Whether files are to be opened anew, since it was last looked at.
+    pub fn take_reopen(&self) -> bool {
+        self.reopen.swap(false, Ordering::Relaxed)
+    }
+}
+
 fn stopping_signals() -> Vec<i32> {
     #[cfg_attr(not(unix), allow(unused_mut))]
     let mut signals = vec![SIGINT, SIGTERM];

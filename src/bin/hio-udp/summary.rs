@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use serde::Serialize;
 
 use crate::headers::{Content, content};
-use crate::heavy::Heavy;
+use crate::heavy::{Heavy, Weight};
 use crate::packets::{Damage, Item, Loss, Nanos};
 use crate::timeline::Timeline;
 
@@ -129,8 +129,8 @@ impl Summary {
                 counts.cut += u64::from(datagram.is_cut());
                 counts.bytes += len as u64;
                 self.sizes[len.min(usize::from(u16::MAX))] += 1;
-                self.sources.add(datagram.src.ip(), len as u64);
-                self.destinations.add(datagram.dst, len as u64);
+                self.sources.add(datagram.src.ip(), Weight::one(len));
+                self.destinations.add(datagram.dst, Weight::one(len));
                 if let Some(time) = time {
                     self.timeline.add(time, 1);
                 }

@@ -3,18 +3,65 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use hio_udp::MAX_DATAGRAM_SIZE;
+use ipnet::IpNet;
 
-use super::values::{HostPort, buffer_bytes, gram_size, host_port, positive, ring_slots, seconds};
+use super::join::Join;
+use super::values::{
+    HostPort, buffer_bytes, gram_size, host_port, network, positive, ring_slots, seconds, shards, workers,
+};
+use crate::privileges::Account;
+use crate::screen::Limit;
 use crate::sinks;
+
+/// Bytes of a socket's receive buffer unless others are asked for.
+pub const DEFAULT_RCVBUF: usize = 4 << 20;
 
 #[derive(Args, Debug)]
 #[command(after_help = INGEST_EXAMPLES, allow_negative_numbers = true)]
 pub struct IngestOptions {
-    /// Address to receive on: 0.0.0.0 or [::] is every interface, port 0 any free port.
+    /// Address to receive on, may be given several times: 0.0.0.0 or [::] is every interface, port 0 any free
+    /// port. Not looked at where a service manager passes sockets.
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:55000", value_parser = host_port)]
-    pub bind: HostPort,
+    pub bind: Vec<HostPort>,
+
+    /// Multicast group to join, may be given several times; behind % an interface, by name, index or IPv4
+    /// address. With several shards the first has it.
+    #[arg(long, value_name = "GROUP[%IFACE]")]
+    pub join: Vec<Join>,
+
+    /// Sockets on each address, each with a thread that reads it (Linux).
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = shards)]
+    pub shards: usize,
+
+    /// Threads for each address that datagrams are handed to; 0 leaves all to those that read.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = workers)]
+    pub workers: usize,
+
+    /// How datagrams are spread over the shards.
+    #[arg(long, value_name = "HOW", default_value = "flow")]
+    pub spread: Spread,
+
+    /// Processors for the shards, one for each, such as 0,1 (Linux).
+    #[arg(long, value_name = "CPU,…", value_delimiter = ',')]
+    pub pin: Vec<usize>,
+
+    /// Take in datagrams from these networks only, such as 192.0.2.0/24; may be given several times.
+    #[arg(long, value_name = "NETWORK", value_parser = network)]
+    pub allow: Vec<IpNet>,
+
+    /// Refuse datagrams from these networks, even if --allow names them; may be given several times.
+    #[arg(long, value_name = "NETWORK", value_parser = network)]
+    pub deny: Vec<IpNet>,
+
+    /// Datagrams a second that each source address may send, and behind : how many at once.
+    #[arg(long, value_name = "RATE[:BURST]")]
+    pub rate_limit: Option<Limit>,
+
+    /// Once the ports are bound, become this user and its group, or another group (Unix, as root).
+    #[arg(long, value_name = "USER[:GROUP]")]
+    pub user: Option<Account>,
 
     /// Datagrams taken with one system call at most.
     #[arg(long, value_name = "N", default_value_t = hio_udp::DEFAULT_BC, value_parser = ring_slots)]
@@ -24,9 +71,10 @@ pub struct IngestOptions {
     #[arg(long, value_name = "B", default_value_t = MAX_DATAGRAM_SIZE, value_parser = gram_size)]
     pub gram_size: usize,
 
-    /// Socket receive buffer in bytes: what a burst may pile up before the kernel drops.
-    #[arg(long, value_name = "BYTES", default_value_t = 4 << 20, value_parser = buffer_bytes)]
-    pub rcvbuf: usize,
+    /// Socket receive buffer in bytes, of each shard: what a burst may pile up before the kernel drops.
+    /// [default: 4194304]
+    #[arg(long, value_name = "BYTES", value_parser = buffer_bytes)]
+    pub rcvbuf: Option<usize>,
 
     /// Store every datagram in this pcapng file (Wireshark, tcpdump); without it they are only counted. A
     /// file that exists is overwritten.
@@ -67,17 +115,40 @@ pub struct IngestOptions {
     pub demo: bool,
 }
 
+/// How datagrams are spread over shards.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Spread {
+    /// All of one sender to one shard, in order.
+    Flow,
+    /// Each by lot, even those of a single sender.
+    Random,
+    /// By the processor that the kernel received it on.
+    Cpu,
+}
+
+impl From<Spread> for hio_udp::Spread {
+    fn from(spread: Spread) -> Self {
+        match spread {
+            Spread::Flow => Self::FlowHash,
+            Spread::Random => Self::Random,
+            Spread::Cpu => Self::Processor,
+        }
+    }
+}
+
 const INGEST_EXAMPLES: &str = "\
 Examples:
   hio-udp ingest --demo
   hio-udp ingest --bind '[::]:6343' --out sflow.pcapng --duration 60
   hio-udp ingest --bind 0.0.0.0:2055 --sink pcapng:/var/lib/flows --rotate-every 5m --keep-bytes 20G
   hio-udp ingest --sink jsonl:- | jq -r .text
+  hio-udp ingest --bind 0.0.0.0:8125 --bind '[::]:8125' --shards 2 --spread random --sink null
+  hio-udp ingest --bind 0.0.0.0:5000 --join 239.1.1.1%eth0 --allow 192.0.2.0/24 --rate-limit 10000:500
   hio-udp ingest --sink pcapng:kept --sink udp:192.0.2.7:2055 --sink udp:192.0.2.8:2055
   hio-udp ingest --count 1000 --json | jq .kernel_dropped
 
-The account: every datagram that reached the socket is in exactly one of delivered, kernel_dropped
-and left_behind; for --out and each --sink, every delivered one is in written or not_written.
+The account: every datagram that reached a socket is in exactly one of delivered, denied, rate_limited,
+kernel_dropped and left_behind; for --out and each --sink, every delivered one is in written or not_written.
 What stores (--out, pcapng, jsonl) may make receiving wait, and the kernel counts what its buffer
 then cannot hold; what passes on (udp, unix) never does, and counts what its queue cannot hold.
 With jsonl:- the account is printed on standard error.

@@ -5,6 +5,7 @@ mod check;
 mod doctor;
 mod ingest;
 mod inspect;
+mod join;
 mod manual;
 mod replay;
 mod values;
@@ -17,8 +18,9 @@ use clap::{CommandFactory, Parser, Subcommand};
 pub use blast::BlastOptions;
 pub use check::CheckOptions;
 pub use doctor::DoctorOptions;
-pub use ingest::IngestOptions;
+pub use ingest::{DEFAULT_RCVBUF, IngestOptions};
 pub use inspect::InspectOptions;
+pub use join::Join;
 pub use manual::{CompletionsOptions, ManualOptions};
 pub use replay::ReplayOptions;
 pub use values::{HostPort, Rate, Speed, destination};
@@ -46,7 +48,7 @@ Exit codes: 0 done, 1 failure, 2 usage. Set RUST_LOG=debug for the library's mes
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Receive datagrams, count or store them, and print what became of every one.
-    Ingest(IngestOptions),
+    Ingest(Box<IngestOptions>),
     /// Send numbered, checksummed datagrams, which ingest recognises.
     Blast(BlastOptions),
     /// Tell what captures hold: counts, rates, sizes, sources, losses, damage.

@@ -1,10 +1,11 @@
 //! The values that options take, and what is said of bad ones.
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::str::FromStr;
 use std::time::Duration;
 
 use hio_udp::{MAX_DATAGRAM_SIZE, MAX_PAYLOAD_V4};
+use ipnet::IpNet;
 
 use crate::failure::Failure;
 use crate::probe;
@@ -102,6 +103,20 @@ pub fn in_range(text: &str, what: &str, low: usize, high: usize) -> Result<usize
         Ok(number) if (low..=high).contains(&number) => Ok(number),
         _ => Err(format!("want {what} from {low} to {high}")),
     }
+}
+
+pub fn shards(text: &str) -> Result<usize, String> {
+    in_range(text, "a number of shards", 1, 1024)
+}
+
+pub fn workers(text: &str) -> Result<usize, String> {
+    in_range(text, "a number of threads", 0, 1024)
+}
+
+/// A network such as `192.0.2.0/24`, or a single address.
+pub fn network(text: &str) -> Result<IpNet, String> {
+    let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    network.map_err(|_| "want a network such as 192.0.2.0/24 or 2001:db8::/32, or an address".to_owned())
 }
 
 pub fn ring_slots(text: &str) -> Result<usize, String> {

@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn only_whole_blocks_are_whole() {
-        let mut bytes = super::super::chunk::preamble("127.0.0.1:9".parse().unwrap());
+        let mut bytes = super::super::chunk::preamble("127.0.0.1:9");
         let front = bytes.len();
         for data in [&b"one"[..], b"three"] {
             let addr = "127.0.0.1:9".parse().unwrap();

@@ -1,12 +1,15 @@
 //! Chunks: datagrams laid end to end in memory as pcapng blocks, once for every sink.
 
+use std::mem;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use hio_udp::Gram;
 use hio_udp::pcapng::{self, Packet, Statistics};
 
 use super::block;
+use super::losses::Losses;
 
 /// A chunk is handed over when it holds this much.
 pub const CHUNK_BYTES: usize = 1 << 20;
@@ -17,8 +20,8 @@ const BLOCK_BYTES_MAX: usize = 70_000;
 pub struct Chunk {
     pub blocks: Vec<u8>,
     pub packets: u64,
-    /// What had become of all datagrams when the chunk was handed over.
-    pub so_far: Statistics,
+    /// Datagrams the kernel dropped, of which no chunk has told before.
+    pub dropped: u64,
 }
 
 impl Chunk {
@@ -33,11 +36,31 @@ pub fn new_room() -> Vec<u8> {
     Vec::with_capacity(CHUNK_BYTES + BLOCK_BYTES_MAX)
 }
 
-/// What a capture begins with, in front of any chunk.
-pub fn preamble(local: SocketAddr) -> Vec<u8> {
+/// What became of all datagrams since the start, as the chunks tell that a sink has had.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct SoFar {
+    delivered: u64,
+    dropped: u64,
+}
+
+impl SoFar {
+    pub fn add(&mut self, chunk: &Chunk) {
+        self.delivered += chunk.packets;
+        self.dropped += chunk.dropped;
+    }
+
+    /// The same for a capture.
+    pub fn statistics(self) -> Statistics {
+        let Self { delivered, dropped } = self;
+        Statistics { time: SystemTime::now(), received: delivered + dropped, dropped, delivered }
+    }
+}
+
+/// What a capture begins with, in front of any chunk; datagrams come to `place`.
+pub fn preamble(place: &str) -> Vec<u8> {
     let mut blocks = Vec::new();
     pcapng::put_section(&mut blocks, concat!("hio-udp ", env!("CARGO_PKG_VERSION")));
-    pcapng::put_interface(&mut blocks, &format!("udp {local}"));
+    pcapng::put_interface(&mut blocks, &format!("udp {place}"));
     blocks
 }
 
@@ -46,70 +69,47 @@ pub struct Encoder {
     blocks: Vec<u8>,
     /// Packets in `blocks` now.
     packets: u64,
-    packets_total: u64,
-    local: SocketAddr,
-    /// The kernel's drop counter, as the newest gram carried it.
-    drops_seen: u32,
-    /// Datagrams the kernel has dropped, as far as anybody has said.
+    /// Drops that the next chunk tells.
     dropped: u64,
-    /// Kernel drops as the newest statistics block tells them.
-    dropped_told: u64,
+    local: SocketAddr,
+    losses: Arc<Losses>,
 }
 
 impl Encoder {
     /// `local` is the address the datagrams came to, where they do not say so themselves.
-    pub fn new(local: SocketAddr) -> Self {
-        let blocks = new_room();
-        Self { blocks, packets: 0, packets_total: 0, local, drops_seen: 0, dropped: 0, dropped_told: 0 }
+    pub fn new(local: SocketAddr, losses: Arc<Losses>) -> Self {
+        Self { blocks: new_room(), packets: 0, dropped: 0, local, losses }
     }
 
     pub fn len(&self) -> usize {
         self.blocks.len()
     }
 
-    /// Adds one gram, with the number of datagrams lost before it.
-    pub fn add(&mut self, gram: &Gram<'_>) {
+    /// Adds one gram that came through a socket, with the number of datagrams lost before it.
+    pub fn add(&mut self, gram: &Gram<'_>, socket: usize) {
         let meta = gram.meta();
         let dst = SocketAddr::new(meta.dst.unwrap_or(self.local.ip()), self.local.port());
         let time = meta.rx_time.map_or_else(SystemTime::now, |since| SystemTime::UNIX_EPOCH + since);
         let mut packet = Packet::new(gram.data, gram.src, dst, time);
         packet.original_len = gram.original_len;
-        if let Some(drops) = meta.kernel_drops {
-            let new = drops.wrapping_sub(self.drops_seen);
-            // The counter wraps; a difference that would be negative is an older reading.
-            if new <= i32::MAX as u32 {
-                packet.dropped = new.into();
-                self.drops_seen = drops;
-            }
-        }
+        packet.dropped = meta.kernel_drops.map_or(0, |reading| self.losses.new_by(socket, reading));
         packet.put(&mut self.blocks);
         self.packets += 1;
-        self.packets_total += 1;
     }
 
-    /// Adds statistics where the kernel has dropped more since the last.
-    pub fn tell_drops(&mut self, kernel_dropped: u64) {
-        self.dropped = self.dropped.max(kernel_dropped);
-        if self.dropped > self.dropped_told {
-            self.dropped_told = self.dropped;
-            self.so_far().put(&mut self.blocks);
-        }
+    /// Adds to the drops that the next chunk tells.
+    pub fn tell_drops(&mut self, new: u64) {
+        self.dropped += new;
     }
 
-    /// What was received, dropped by the kernel and delivered since the start.
-    fn so_far(&self) -> Statistics {
-        Statistics {
-            time: SystemTime::now(),
-            received: self.packets_total + self.dropped,
-            dropped: self.dropped,
-            delivered: self.packets_total,
-        }
+    pub fn has_drops(&self) -> bool {
+        self.dropped > 0
     }
 
     /// Takes what was encoded so far; before more is, [`Encoder::go_on_in`] gives room for it.
     pub fn take(&mut self) -> Chunk {
-        let blocks = std::mem::take(&mut self.blocks);
-        Chunk { blocks, packets: std::mem::take(&mut self.packets), so_far: self.so_far() }
+        let blocks = mem::take(&mut self.blocks);
+        Chunk { blocks, packets: mem::take(&mut self.packets), dropped: mem::take(&mut self.dropped) }
     }
 
     pub fn go_on_in(&mut self, room: Vec<u8>) {
@@ -198,9 +198,8 @@ mod tests {
                 expected.push(Datagram { time_ns, src, dst, data: &data[..len], original_len, dropped });
             }
         }
-        let so_far = Statistics { time: SystemTime::now(), received: 0, dropped: 0, delivered: 0 };
-        so_far.put(&mut blocks);
-        let chunk = Chunk { blocks, packets: 12, so_far };
+        SoFar::default().statistics().put(&mut blocks);
+        let chunk = Chunk { blocks, packets: 12, dropped: 0 };
         assert_eq!(chunk.datagrams().collect::<Vec<_>>(), expected);
     }
 }

@@ -233,7 +233,7 @@ mod tests {
     #[test]
     fn a_scan_stops_at_the_first_block_that_is_not_whole() {
         let addr = "127.0.0.1:9".parse().unwrap();
-        let mut bytes = super::super::chunk::preamble(addr);
+        let mut bytes = super::super::chunk::preamble("127.0.0.1:9");
         let mut ends = vec![bytes.len()];
         for size in [0, 1, 100, 9000] {
             hio_udp::pcapng::Packet::new(&vec![7; size], addr, addr, std::time::SystemTime::now()).put(&mut bytes);

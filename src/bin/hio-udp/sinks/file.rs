@@ -2,12 +2,11 @@
 
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
-use std::net::SocketAddr;
 use std::path::Path;
 
 use hio_udp::pcapng::Statistics;
 
-use super::chunk::{self, Chunk};
+use super::chunk::{self, Chunk, SoFar};
 use super::ledger::Ledger;
 use super::{Sink, block};
 
@@ -20,9 +19,9 @@ pub struct Capture {
 
 impl Capture {
     /// Begins a capture in an empty file.
-    pub fn begin(file: File, local: SocketAddr, ledger: &Ledger) -> io::Result<Self> {
+    pub fn begin(file: File, place: &str, ledger: &Ledger) -> io::Result<Self> {
         let mut capture = Self { file, len: 0 };
-        let (_, result) = capture.put(&chunk::preamble(local), ledger);
+        let (_, result) = capture.put(&chunk::preamble(place), ledger);
         result.map(|()| capture)
     }
 
@@ -35,12 +34,15 @@ impl Capture {
     }
 
     /// Writes blocks, and counts the packets that are in the file then: all of them, or those of the
-    /// blocks that went out whole before it failed.
-    pub fn write(&mut self, chunk: &Chunk, ledger: &Ledger) -> (u64, io::Result<()>) {
+    /// blocks that went out whole before it failed. Behind drops it writes what became of all datagrams.
+    pub fn write(&mut self, chunk: &Chunk, so_far: SoFar, ledger: &Ledger) -> (u64, io::Result<()>) {
         let before = self.len;
-        let (whole_packets, result) = self.put(&chunk.blocks, ledger);
+        let (whole_packets, mut result) = self.put(&chunk.blocks, ledger);
         let packets = if result.is_ok() { chunk.packets } else { whole_packets };
         ledger.wrote(packets, (self.len - before) as usize);
+        if result.is_ok() && chunk.dropped > 0 {
+            result = self.write_statistics(&so_far.statistics(), ledger);
+        }
         (packets, result)
     }
 
@@ -81,13 +83,13 @@ impl Capture {
 /// The sink of `--out`.
 pub struct Out {
     capture: Capture,
-    so_far: Option<Statistics>,
+    so_far: SoFar,
 }
 
 impl Out {
     /// Creates the file, or empties the one that is there.
-    pub fn create(path: &Path, local: SocketAddr, ledger: &Ledger) -> io::Result<Self> {
-        Ok(Self { capture: Capture::begin(File::create(path)?, local, ledger)?, so_far: None })
+    pub fn create(path: &Path, place: &str, ledger: &Ledger) -> io::Result<Self> {
+        Ok(Self { capture: Capture::begin(File::create(path)?, place, ledger)?, so_far: SoFar::default() })
     }
 }
 
@@ -97,15 +99,17 @@ impl Sink for Out {
         if ledger.is_over() {
             return;
         }
-        self.so_far = Some(chunk.so_far);
-        if let (_, Err(error)) = self.capture.write(chunk, ledger) {
+        self.so_far.add(chunk);
+        if let (_, Err(error)) = self.capture.write(chunk, self.so_far, ledger) {
             ledger.end(error);
         }
     }
 
     fn close(&mut self, ledger: &Ledger) {
-        let Some(so_far) = self.so_far.filter(|_| !ledger.is_over()) else { return };
-        if let Err(error) = self.capture.write_statistics(&so_far, ledger) {
+        if ledger.is_over() {
+            return;
+        }
+        if let Err(error) = self.capture.write_statistics(&self.so_far.statistics(), ledger) {
             ledger.end(error);
         }
     }

@@ -12,7 +12,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::Sink;
 use super::chunk::{Chunk, Datagram};
@@ -29,6 +29,8 @@ pub struct Jsonl {
     /// Lines in `lines`.
     count: u64,
     trouble: Trouble,
+    /// What to open anew; none for standard output.
+    path: Option<PathBuf>,
 }
 
 enum Place {
@@ -44,21 +46,14 @@ impl Jsonl {
 
     /// Goes on behind what the file holds; a last line that is not whole is cut, and that is said.
     pub fn append(path: &Path, name: &str) -> io::Result<Self> {
-        let mut file = File::options().create(true).read(true).append(true).open(path)?;
-        if !file.metadata()?.is_file() {
-            return Ok(Self::new(Place::File(file, None), name));
-        }
-        let len = file.metadata()?.len();
-        let whole = whole_lines(&mut file, len)?;
-        if whole < len {
-            file.set_len(whole)?;
-            say(&format!("hio-udp: note: {name}: cut {} bytes of a last line that was not whole", len - whole));
-        }
-        Ok(Self::new(Place::File(file, Some(whole)), name))
+        let mut jsonl = Self::new(Place::open(path, name)?, name);
+        jsonl.path = Some(path.to_owned());
+        Ok(jsonl)
     }
 
     fn new(place: Place, name: &str) -> Self {
-        Self { place, lines: Vec::with_capacity(WRITE_BYTES * 2), count: 0, trouble: Trouble::new(name) }
+        let lines = Vec::with_capacity(WRITE_BYTES * 2);
+        Self { place, lines, count: 0, trouble: Trouble::new(name), path: None }
     }
 
     /// Writes the lines there are.
@@ -109,9 +104,33 @@ impl Sink for Jsonl {
             self.flush(ledger);
         }
     }
+
+    /// Opens the path again, where logrotate and the like have put the old file aside.
+    fn reopen(&mut self, ledger: &Ledger) {
+        let Some(path) = &self.path else { return };
+        match Place::open(path, self.trouble.sink()) {
+            Ok(place) => self.place = place,
+            // The old file takes what comes, wherever it lies now.
+            Err(error) => self.trouble.has(ledger, 0, "open it anew", &error),
+        }
+    }
 }
 
 impl Place {
+    fn open(path: &Path, name: &str) -> io::Result<Self> {
+        let mut file = File::options().create(true).read(true).append(true).open(path)?;
+        if !file.metadata()?.is_file() {
+            return Ok(Self::File(file, None));
+        }
+        let len = file.metadata()?.len();
+        let whole = whole_lines(&mut file, len)?;
+        if whole < len {
+            file.set_len(whole)?;
+            say(&format!("hio-udp: note: {name}: cut {} bytes of a last line that was not whole", len - whole));
+        }
+        Ok(Self::File(file, Some(whole)))
+    }
+
     /// Writes all; after a failure it gives how much of it went out.
     fn write(&mut self, bytes: &[u8], ledger: &Ledger) -> (usize, io::Result<()>) {
         let mut done = 0;

@@ -96,6 +96,11 @@ impl Trouble {
         Self { sink: sink.to_owned(), last: None, lacking: 0 }
     }
 
+    /// The sink's name.
+    pub fn sink(&self) -> &str {
+        &self.sink
+    }
+
     /// Counts `packets` as not written because of `error`; `what` was tried.
     pub fn has(&mut self, ledger: &Ledger, packets: u64, what: &str, error: &io::Error) {
         ledger.lacks(packets, &error.to_string());

@@ -1,14 +1,14 @@
 //! Sinks: where received datagrams go.
 //!
-//! The receiving thread lays each datagram once, as a pcapng block, end to end with others in a chunk
-//! of memory, and hands full chunks to every sink. Each sink has a queue and a thread of its own, so
-//! that a slow disk does not keep the socket waiting. A fixed number of chunks goes round; the last
-//! sink that is done with one gives its memory back.
+//! Each receiving thread lays its datagrams once, as pcapng blocks, end to end in a chunk of memory, and
+//! hands full chunks to every sink. Each sink has a queue and a thread of its own, so that a slow disk does
+//! not keep the socket waiting. A fixed number of chunks goes round; the last sink that is done with one
+//! gives its memory back.
 //!
 //! ```text
-//!   receiver: grams → chunk ──┬─▶ queue ─▶ thread of a Sink: write
-//!                 ▲           └─▶ queue ─▶ thread of a Sink: send
-//!                 └──────────────free───────────┘
+//!   receiver's Writer: grams → chunk ──┬─▶ queue ─▶ thread of a Sink: write
+//!                          ▲           └─▶ queue ─▶ thread of a Sink: send
+//!                          └──────────────free───────────┘
 //! ```
 //!
 //! A sink whose queue is full either keeps the receiver waiting, while the socket's buffer takes what
@@ -23,6 +23,7 @@ mod file;
 mod jsonl;
 mod keeper;
 mod ledger;
+mod losses;
 mod null;
 mod packer;
 mod relay;
@@ -30,30 +31,29 @@ mod segments;
 mod spec;
 #[cfg(unix)]
 mod unix_peer;
+mod writer;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_queue::ArrayQueue;
-use hio_udp::Gram;
 use serde::Serialize;
 
+pub use losses::Losses;
 pub use spec::{Limits, Spec, check, open};
+pub use writer::Writer;
 
 use crate::account::grouped;
 use crate::failure::Failure;
 use crate::stop::Stop;
-use chunk::{CHUNK_BYTES, Chunk, Encoder};
+use chunk::Chunk;
 use feed::{Feed, QUEUE_CHUNKS};
 use ledger::Ledger;
-
-/// What is in a chunk is handed over after this long even if the chunk is not full.
-const FLUSH_EVERY: Duration = Duration::from_millis(500);
 
 /// A place that datagrams go to. It works in a thread of its own, where it may block.
 pub trait Sink: Send {
@@ -62,6 +62,9 @@ pub trait Sink: Send {
 
     /// Called a few times a second while there is nothing to write.
     fn idle(&mut self, _ledger: &Ledger) {}
+
+    /// Called when the place is to be opened anew, so that what was written can be taken away.
+    fn reopen(&mut self, _ledger: &Ledger) {}
 
     /// Called once, after the last chunk.
     fn close(&mut self, _ledger: &Ledger) {}
@@ -118,6 +121,21 @@ impl fmt::Display for SinkAccount {
     }
 }
 
+/// What a sink has done so far.
+#[derive(Clone, Debug)]
+#[allow(dead_code)] // until metrics tell them
+pub struct SinkNow {
+    pub name: String,
+    pub written: u64,
+    pub not_written: u64,
+    pub bytes: u64,
+    /// Chunks that wait for it, and how many may.
+    pub queued: usize,
+    pub queue: usize,
+    /// How long receiving waited for it.
+    pub waited: Duration,
+}
+
 /// How a sink ended.
 pub struct Finished {
     kind: &'static str,
@@ -127,88 +145,81 @@ pub struct Finished {
     pub error: Option<io::Error>,
 }
 
-/// All sinks of an ingest, as the receiving thread sees them.
+/// All sinks of an ingest, as its threads see them.
 pub struct Sinks {
-    encoder: Encoder,
-    free: Arc<ArrayQueue<Vec<u8>>>,
     feeds: Vec<Feed>,
-    last_hand_over: Instant,
+    free: Arc<ArrayQueue<Vec<u8>>>,
     /// Until it is asked for, a sink may take all the time it needs.
     stop: Stop,
     /// From then on: how long it may take for one system call.
     patience: Duration,
     /// No more datagrams will come.
-    ending: bool,
+    ending: AtomicBool,
 }
 
 impl Sinks {
-    /// Starts a thread for each sink.
+    /// Starts a thread for each sink; `writers` threads will each have a [`Writer`].
     ///
-    /// `local` is the address the datagrams came to, where they do not say so themselves. Once `stop` is
-    /// asked for, a sink that ends no system call for `patience` is given up.
-    pub fn start(entries: Vec<Entry>, local: SocketAddr, stop: Stop, patience: Duration) -> io::Result<Self> {
-        // One in the receiver's hand, and for each sink those in its queue and one in its hand.
-        let chunks = 1 + entries.len() * (QUEUE_CHUNKS + 1);
-        let free = Arc::new(ArrayQueue::new(chunks));
-        for _ in 1..chunks {
-            let _ = free.push(chunk::new_room()); // the encoder has the one missing here
+    /// Once `stop` is asked for, a sink that ends no system call for `patience` is given up.
+    pub fn start(entries: Vec<Entry>, writers: usize, stop: Stop, patience: Duration) -> io::Result<Self> {
+        // One in each writer's hand, which it brings along, and for each sink those in its queue and one in its hand.
+        let others = entries.len() * (QUEUE_CHUNKS + 1);
+        let free = Arc::new(ArrayQueue::new(writers + others));
+        for _ in 0..others {
+            let _ = free.push(chunk::new_room()); // there is room for it
         }
         let feeds = entries.into_iter().map(|entry| Feed::start(entry, Arc::clone(&free)));
         let feeds = feeds.collect::<io::Result<Vec<_>>>()?;
-        let encoder = Encoder::new(local);
-        Ok(Self { encoder, free, feeds, last_hand_over: Instant::now(), stop, patience, ending: false })
-    }
-
-    /// Adds one gram. May wait for a sink; the socket's buffer takes what arrives meanwhile.
-    pub fn add(&mut self, gram: &Gram<'_>) {
-        self.encoder.add(gram);
-        if self.encoder.len() >= CHUNK_BYTES {
-            self.hand_over();
-        }
-    }
-
-    /// To be called behind each batch: what passes datagrams on gets them now, unless there is so much to
-    /// do that larger chunks are better for all.
-    pub fn end_batch(&mut self) {
-        let is_wanted = self.feeds.iter().any(|feed| feed.is_prompt);
-        if is_wanted && self.encoder.len() > 0 && self.feeds.iter().all(Feed::is_empty) {
-            self.hand_over();
-        }
-    }
-
-    /// To be called now and then: hands over what has waited long enough, with the drops so far.
-    pub fn tick(&mut self, kernel_dropped: u64) {
-        self.encoder.tell_drops(kernel_dropped);
-        if self.encoder.len() > 0 && self.last_hand_over.elapsed() >= FLUSH_EVERY {
-            self.hand_over();
-        }
+        Ok(Self { feeds, free, stop, patience, ending: AtomicBool::new(false) })
     }
 
     /// Whether a sink has ended that the ingest must not go on without.
     pub fn is_over(&self) -> bool {
-        self.feeds.iter().any(|feed| feed.is_given_up || feed.ledger().is_over())
+        self.feeds.iter().any(|feed| feed.is_given_up() || feed.ledger().is_over())
     }
 
-    /// Bytes that have gone to the sinks.
-    pub fn bytes_written(&self) -> u64 {
-        self.feeds.iter().map(|feed| feed.ledger().bytes()).sum()
+    /// What each has done so far.
+    pub fn now(&self) -> Vec<SinkNow> {
+        let now = self.feeds.iter().map(|feed| SinkNow {
+            name: feed.name.clone(),
+            written: feed.ledger().written(),
+            not_written: feed.ledger().reasons().values().sum(),
+            bytes: feed.ledger().bytes(),
+            queued: feed.queued(),
+            queue: QUEUE_CHUNKS,
+            waited: feed.waited(),
+        });
+        now.collect()
     }
 
-    fn hand_over(&mut self) {
-        let chunk = Arc::new(self.encoder.take());
-        for i in 0..self.feeds.len() {
-            self.offer(i, Arc::clone(&chunk));
+    /// Whether one wants each batch at once and none has work waiting.
+    fn want_at_once(&self) -> bool {
+        self.feeds.iter().any(|feed| feed.is_prompt) && self.feeds.iter().all(|feed| feed.queued() == 0)
+    }
+
+    /// Whether none would keep a writer waiting.
+    fn have_room(&self) -> bool {
+        !self.feeds.iter().any(|feed| feed.when_full == WhenFull::Wait && feed.is_full())
+    }
+
+    /// Has every sink open its place anew.
+    pub fn reopen(&self) {
+        self.feeds.iter().for_each(Feed::reopen);
+    }
+
+    fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Relaxed) || self.stop.asked()
+    }
+
+    /// Gives a chunk to every sink, as each wants it when its queue is full.
+    fn offer(&self, chunk: &Arc<Chunk>) {
+        for feed in &self.feeds {
+            self.offer_to(feed, Arc::clone(chunk));
         }
-        feed::recycle(chunk, &self.free);
-        // There is one: the pool has room for all who may hold a chunk.
-        self.encoder.go_on_in(self.free.pop().unwrap_or_else(chunk::new_room));
-        self.last_hand_over = Instant::now();
     }
 
-    /// Gives a sink its chunk, as it wants it when its queue is full.
-    fn offer(&mut self, i: usize, chunk: Arc<Chunk>) {
-        let feed = &mut self.feeds[i];
-        if feed.is_given_up {
+    fn offer_to(&self, feed: &Feed, chunk: Arc<Chunk>) {
+        if feed.is_given_up() {
             return; // what it lacks is counted at the end
         }
         let Err(mut chunk) = feed.push(chunk) else { return };
@@ -217,15 +228,15 @@ impl Sinks {
             return;
         }
         let since = Instant::now();
-        feed.begin_wait();
+        let mut progress = feed.begin_wait();
         loop {
-            let is_ending = self.ending || self.stop.asked();
-            if feed.is_finished() || (is_ending && feed.stuck_for() >= self.patience) {
-                feed.is_given_up = true;
+            let is_ending = self.is_ending();
+            if feed.is_finished() || (is_ending && progress.stuck_for(feed) >= self.patience) {
+                feed.give_up();
                 break;
             }
             if !is_ending {
-                feed.begin_wait();
+                progress = feed.begin_wait();
             }
             thread::park_timeout(Duration::from_millis(1));
             match feed.push(chunk) {
@@ -233,37 +244,36 @@ impl Sinks {
                 Err(back) => chunk = back,
             }
         }
-        feed.waited += since.elapsed();
+        feed.add_wait(since.elapsed());
     }
 
-    /// Hands over everything that is left, and closes the sinks.
+    /// Says that no more chunks will come than those that writers still have: from now on no sink may be stuck.
+    pub fn begin_end(&self) {
+        self.ending.store(true, Ordering::Relaxed);
+    }
+
+    /// Closes the sinks, once all writers have finished.
     ///
     /// `delivered` datagrams are accounted for, of which `undecodable` had no readable source and came to
     /// no sink.
-    pub fn finish(mut self, kernel_dropped: u64, delivered: u64, undecodable: u64) -> Vec<Finished> {
-        self.ending = true;
-        self.encoder.tell_drops(kernel_dropped);
-        self.hand_over();
-        for feed in &mut self.feeds {
-            feed.begin_wait();
-            feed.close();
-        }
+    pub fn finish(&self, delivered: u64, undecodable: u64) -> Vec<Finished> {
+        self.begin_end();
+        let mut waits: Vec<_> = self.feeds.iter().map(|feed| (feed, feed.begin_wait())).collect();
+        self.feeds.iter().for_each(Feed::close);
         // Given up before, a sink is not waited for again; its thread ends with the program.
-        while self.feeds.iter().any(|feed| !(feed.is_given_up || feed.is_finished())) {
+        while self.feeds.iter().any(|feed| !(feed.is_given_up() || feed.is_finished())) {
             thread::park_timeout(Duration::from_millis(1));
-            for feed in &mut self.feeds {
-                let is_stuck = feed.stuck_for() >= self.patience;
-                feed.is_given_up |= is_stuck && !feed.is_finished();
+            for (feed, progress) in &mut waits {
+                if progress.stuck_for(feed) >= self.patience && !feed.is_finished() {
+                    feed.give_up();
+                }
             }
         }
-        let patience = self.patience;
-        self.feeds
-            .into_iter()
-            .map(|feed| {
-                feed.ledger().lacks(undecodable, "its source could not be read");
-                finish(feed, delivered, patience)
-            })
-            .collect()
+        let finished = self.feeds.iter().map(|feed| {
+            feed.ledger().lacks(undecodable, "its source could not be read");
+            finish(feed, delivered, self.patience)
+        });
+        finished.collect()
     }
 }
 
@@ -295,7 +305,7 @@ impl Finished {
 }
 
 /// What a sink has done in the end.
-fn finish(feed: Feed, delivered: u64, patience: Duration) -> Finished {
+fn finish(feed: &Feed, delivered: u64, patience: Duration) -> Finished {
     let (kind, ledger) = (feed.kind, feed.ledger());
     let written = ledger.written();
     let mut reasons = ledger.reasons();
@@ -312,9 +322,9 @@ fn finish(feed: Feed, delivered: u64, patience: Duration) -> Finished {
         not_written,
         not_written_by_reason: reasons,
         bytes,
-        waited_s: feed.waited.as_secs_f64(),
+        waited_s: feed.waited().as_secs_f64(),
     };
-    if feed.is_given_up {
+    if feed.is_given_up() {
         let late = || io::Error::new(io::ErrorKind::TimedOut, format!("no write has ended in {patience:?}"));
         error.get_or_insert_with(late);
     }

@@ -11,15 +11,12 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use hio_udp::pcapng::Statistics;
-
 use super::Sink;
-use super::chunk::Chunk;
+use super::chunk::{Chunk, SoFar};
 use super::directory::{self, Directory};
 use super::file::Capture;
 use super::keeper::{Closing, Keeper};
@@ -34,13 +31,14 @@ const SYNC_EVERY: Duration = Duration::from_secs(1);
 pub struct Segments {
     directory: Directory,
     limits: Limits,
-    local: SocketAddr,
+    /// What the datagrams come to.
+    place: String,
     keeper: Keeper,
     open: Option<Segment>,
-    /// The newest statistics, of a written chunk or not.
-    so_far: Statistics,
-    /// Those the last segment ended with.
-    ended_with: Statistics,
+    /// With the newest chunk, written or not.
+    so_far: SoFar,
+    /// What the last segment ended with.
+    ended_with: SoFar,
     trouble: Trouble,
 }
 
@@ -57,12 +55,12 @@ struct Segment {
 
 impl Segments {
     /// Takes a directory for itself, closes what an earlier run left open, and begins a segment.
-    pub fn open(dir: &Path, name: &str, limits: Limits, local: SocketAddr, ledger: &Arc<Ledger>) -> io::Result<Self> {
+    pub fn open(dir: &Path, name: &str, limits: Limits, place: &str, ledger: &Arc<Ledger>) -> io::Result<Self> {
         let directory = Directory::open(dir, name)?;
         let keeper = Keeper::start(dir, name, limits, Arc::clone(ledger))?;
-        let so_far = Statistics { time: SystemTime::now(), received: 0, dropped: 0, delivered: 0 };
-        let trouble = Trouble::new(name);
-        let mut segments = Self { directory, limits, local, keeper, open: None, so_far, ended_with: so_far, trouble };
+        let (so_far, ended_with) = (SoFar::default(), SoFar::default());
+        let (place, trouble) = (place.to_owned(), Trouble::new(name));
+        let mut segments = Self { directory, limits, place, keeper, open: None, so_far, ended_with, trouble };
         // Now, so that a directory that cannot be written to is no surprise with the first datagram.
         segments.open = Some(segments.begin(ledger)?);
         Ok(segments)
@@ -74,8 +72,8 @@ impl Segments {
         let name = directory::name(now.as_nanos() as i128, self.directory.next);
         let part = directory::part(&self.directory.path.join(name));
         let file = File::options().write(true).create_new(true).open(&part)?;
-        let begun = Capture::begin(file, self.local, ledger).and_then(|mut capture| {
-            capture.write_statistics(&self.ended_with, ledger)?;
+        let begun = Capture::begin(file, &self.place, ledger).and_then(|mut capture| {
+            capture.write_statistics(&self.ended_with.statistics(), ledger)?;
             Ok(capture)
         });
         match begun {
@@ -95,7 +93,7 @@ impl Segments {
     fn end(&mut self, ledger: &Ledger) {
         let Some(Segment { mut capture, part, packets, .. }) = self.open.take() else { return };
         // Without them it is whole too, and the next one tells its part.
-        if capture.write_statistics(&self.so_far, ledger).is_ok() {
+        if capture.write_statistics(&self.so_far.statistics(), ledger).is_ok() {
             self.ended_with = self.so_far;
         }
         self.keeper.close(Closing { file: capture.into_file(), part, packets });
@@ -110,7 +108,7 @@ impl Segments {
                 Err(error) => return self.trouble.has(ledger, chunk.packets, "begin a segment", &error),
             },
         };
-        let (packets, mut result) = segment.capture.write(chunk, ledger);
+        let (packets, mut result) = segment.capture.write(chunk, self.so_far, ledger);
         (segment.packets, segment.is_dirty) = (segment.packets + packets, true);
         if result.is_ok() && self.limits.fsync() == Fsync::Batch {
             result = segment.capture.file().sync_data();
@@ -165,11 +163,11 @@ impl Sink for Segments {
         if self.is_due(chunk.blocks.len()) {
             self.end(ledger);
         }
+        self.so_far.add(chunk);
         // Statistics alone begin no segment; the next one begins with them.
         if self.open.is_some() || chunk.packets > 0 {
             self.put(chunk, ledger);
         }
-        self.so_far = chunk.so_far;
         self.sync_if_due();
     }
 
@@ -179,6 +177,12 @@ impl Sink for Segments {
             self.end(ledger);
         }
         self.sync_if_due();
+    }
+
+    fn reopen(&mut self, ledger: &Ledger) {
+        if self.open.as_ref().is_some_and(|segment| segment.packets > 0) {
+            self.end(ledger);
+        }
     }
 
     fn close(&mut self, ledger: &Ledger) {

@@ -1,6 +1,5 @@
 //! What `--out` and `--sink` ask for, and its opening.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -173,16 +172,16 @@ pub fn check(options: &IngestOptions) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Opens every sink that is asked for; datagrams come to `local`.
-pub fn open(options: &IngestOptions, local: SocketAddr) -> Result<Vec<Entry>, Failure> {
-    let out = options.out.iter().map(|path| open_out(path, local));
-    let sinks = options.sinks.iter().map(|spec| open_sink(spec, options, local));
+/// Opens every sink that is asked for; captures tell that datagrams came to `place`.
+pub fn open(options: &IngestOptions, place: &str) -> Result<Vec<Entry>, Failure> {
+    let out = options.out.iter().map(|path| open_out(path, place));
+    let sinks = options.sinks.iter().map(|spec| open_sink(spec, options, place));
     out.chain(sinks).collect()
 }
 
-fn open_out(path: &Path, local: SocketAddr) -> Result<Entry, Failure> {
+fn open_out(path: &Path, place: &str) -> Result<Entry, Failure> {
     let ledger = Arc::new(Ledger::default());
-    let sink = Out::create(path, local, &ledger).map_err(|error| {
+    let sink = Out::create(path, place, &ledger).map_err(|error| {
         let path = path.display();
         Failure::run(format!("cannot write '{path}': {error}; choose another --out"))
     })?;
@@ -190,13 +189,13 @@ fn open_out(path: &Path, local: SocketAddr) -> Result<Entry, Failure> {
     Ok(Entry { name, kind: OUT, when_full: WhenFull::Wait, is_prompt: false, sink: Box::new(sink), ledger })
 }
 
-fn open_sink(spec: &Spec, options: &IngestOptions, local: SocketAddr) -> Result<Entry, Failure> {
-    let Spec { text, place } = spec;
+fn open_sink(spec: &Spec, options: &IngestOptions, place: &str) -> Result<Entry, Failure> {
+    let Spec { text, place: what } = spec;
     let ledger = Arc::new(Ledger::default());
     let cannot = |error| Failure::run(format!("cannot open --sink {text}: {error}; choose another place for it"));
-    let (kind, sink): (_, Box<dyn Sink>) = match place {
+    let (kind, sink): (_, Box<dyn Sink>) = match what {
         Place::Segments(dir) => {
-            let segments = Segments::open(dir, text, options.segments, local, &ledger).map_err(cannot)?;
+            let segments = Segments::open(dir, text, options.segments, place, &ledger).map_err(cannot)?;
             ("pcapng", Box::new(segments))
         }
         Place::Stdout => ("jsonl", Box::new(Jsonl::stdout())),
@@ -206,7 +205,7 @@ fn open_sink(spec: &Spec, options: &IngestOptions, local: SocketAddr) -> Result<
         Place::Unix(path) => ("unix", Box::new(UnixPeer::open(path, text).map_err(cannot)?)),
         Place::Null => ("null", Box::new(Null)),
     };
-    let (when_full, is_prompt) = match place {
+    let (when_full, is_prompt) = match what {
         Place::Segments(_) | Place::Lines(_) | Place::Null => (WhenFull::Wait, false),
         Place::Stdout => (WhenFull::Wait, true),
         Place::Udp(_) => (WhenFull::Skip, true),

@@ -1,0 +1,133 @@
+//! What is received on: sockets of our own, or those that a service manager passed.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+
+use hio_udp::{BoundPipeline, Direction, PeerConfig, Pipeline, PipelineBuilder};
+
+use crate::account::say;
+use crate::args::{DEFAULT_RCVBUF, IngestOptions, Join};
+use crate::failure::Failure;
+
+/// An address whose sockets are open.
+pub struct Bound {
+    pub pipeline: BoundPipeline,
+    pub sockets: usize,
+    /// Whether the sockets were passed, and so are older than this process.
+    pub is_passed: bool,
+}
+
+/// Opens the sockets of every `--bind`, or takes those that were passed.
+pub fn bind(options: &IngestOptions) -> Result<Vec<Bound>, Failure> {
+    let passed = passed_sockets()?;
+    let bound = if passed.is_empty() {
+        options.bind.iter().map(|bind| bind_one(options, bind.resolve()?)).collect::<Result<Vec<_>, _>>()?
+    } else {
+        passed.into_iter().map(|(local, sockets)| take_over(options, local, sockets)).collect::<Result<Vec<_>, _>>()?
+    };
+    for join in &options.join {
+        if !bound.iter().any(|bound| takes_group(bound.pipeline.ha(), join.group)) {
+            let any = if join.group.is_ipv4() { "0.0.0.0" } else { "[::]" };
+            let group = join.group;
+            return Err(Failure::Usage(format!("--join {group}: nothing receives it; want a --bind {any}:PORT")));
+        }
+    }
+    Ok(bound)
+}
+
+/// Whether datagrams to a group can come to a socket bound to this address.
+fn takes_group(local: SocketAddr, group: IpAddr) -> bool {
+    local.ip() == group || (local.ip().is_unspecified() && local.is_ipv4() == group.is_ipv4())
+}
+
+fn bind_one(options: &IngestOptions, ha: SocketAddr) -> Result<Bound, Failure> {
+    let (shards, pins) = (options.shards, options.pin.len());
+    if pins > 0 && pins != shards {
+        let message = format!("--pin names {pins} processors for {shards} shards: want one for each");
+        return Err(Failure::Usage(message));
+    }
+    let builder =
+        builder(options, ha, config(options, ha).ha(ha).recv_buf_bytes(options.rcvbuf.unwrap_or(DEFAULT_RCVBUF)));
+    let pipeline = builder.shards(options.shards).bind().map_err(|error| why_not_bound(&error, ha))?;
+    report_clamp(&pipeline);
+    Ok(Bound { pipeline, sockets: options.shards, is_passed: false })
+}
+
+fn take_over(options: &IngestOptions, local: SocketAddr, sockets: Vec<UdpSocket>) -> Result<Bound, Failure> {
+    let count = sockets.len();
+    let mut config = config(options, local);
+    // Whoever bound it has chosen its buffer, unless something else is asked for here.
+    if let Some(bytes) = options.rcvbuf {
+        config = config.recv_buf_bytes(bytes);
+    }
+    let pipeline = builder(options, local, config).sockets(sockets).bind().map_err(|error| {
+        Failure::run(format!("cannot take over the socket passed on {local}: {error}; pass bound UDP sockets"))
+    })?;
+    report_clamp(&pipeline);
+    Ok(Bound { pipeline, sockets: count, is_passed: true })
+}
+
+fn builder(options: &IngestOptions, local: SocketAddr, config: PeerConfig) -> PipelineBuilder {
+    let builder = Pipeline::builder(config)
+        .workers(options.workers)
+        .spread(options.spread.into())
+        .pin(options.pin.iter().copied())
+        .drain(options.drain);
+    let groups = options.join.iter().filter(|join| takes_group(local, join.group));
+    groups.fold(builder, |builder, Join { group, on }| builder.join(*group, *on))
+}
+
+fn config(options: &IngestOptions, local: SocketAddr) -> PeerConfig {
+    let is_stored = options.out.is_some() || !options.sinks.is_empty();
+    PeerConfig::new()
+        .name("ingest")
+        .bc(options.bc)
+        .gram_size(options.gram_size)
+        // Both cost time per datagram, so only where a sink needs them.
+        .rx_time(is_stored)
+        .dst_addr(is_stored && local.ip().to_canonical().is_unspecified())
+}
+
+fn report_clamp(pipeline: &BoundPipeline) {
+    let report = pipeline.buf_report(Direction::Receive);
+    if report.clamped {
+        say(&format!("hio-udp: note: {report}"));
+    }
+}
+
+fn why_not_bound(error: &io::Error, bind: SocketAddr) -> Failure {
+    let hint = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("another process has port {}: stop it or choose another --bind", bind.port())
+        }
+        io::ErrorKind::AddrNotAvailable => "this machine has no such address: choose another --bind".to_owned(),
+        io::ErrorKind::PermissionDenied => "ports below 1024 need privileges: choose a higher port".to_owned(),
+        io::ErrorKind::OutOfMemory => "choose a smaller --bc or --gram-size".to_owned(),
+        _ => "choose another --bind".to_owned(),
+    };
+    Failure::run(format!("cannot bind {bind}: {error}; {hint}"))
+}
+
+/// The UDP sockets that a service manager has passed (sd_listen_fds(3)), by their addresses.
+#[cfg(unix)]
+fn passed_sockets() -> Result<Vec<(SocketAddr, Vec<UdpSocket>)>, Failure> {
+    let mut passed = listenfd::ListenFd::from_env();
+    let mut by_address: Vec<(SocketAddr, Vec<UdpSocket>)> = Vec::new();
+    for index in 0..passed.len() {
+        let refused = |error: io::Error| {
+            Failure::run(format!("passed socket number {index}: {error}; want UDP sockets only (ListenDatagram=)"))
+        };
+        let Some(socket) = passed.take_udp_socket(index).map_err(refused)? else { continue };
+        let local = socket.local_addr().map_err(refused)?;
+        match by_address.iter_mut().find(|(address, _)| *address == local) {
+            Some((_, sockets)) => sockets.push(socket),
+            None => by_address.push((local, vec![socket])),
+        }
+    }
+    Ok(by_address)
+}
+
+#[cfg(not(unix))]
+fn passed_sockets() -> Result<Vec<(SocketAddr, Vec<UdpSocket>)>, Failure> {
+    Ok(Vec::new())
+}

@@ -1,0 +1,260 @@
+//! `ingest`: receive, store, account.
+//!
+//! Each `--bind` is a pipeline of the library's. Each of its threads has a [`Hand`], which takes batches and
+//! gives datagrams to the sinks; these have threads of their own. A housekeeper hands over what has waited
+//! long enough. The main thread shows the status line, waits for the stop, and draws the account.
+
+mod hand;
+mod housekeeper;
+mod listen;
+mod quota;
+mod watch;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use hio_udp::{Pipeline, PipelineStats};
+
+use crate::account::{Account, ShardAccount, SourceAccount, say};
+use crate::args::IngestOptions;
+use crate::failure::Failure;
+use crate::probe::Tracker;
+use crate::screen::{Rules, Screen};
+use crate::sinks::{self, Losses, Sinks, Writer};
+use crate::status::StatusLine;
+use crate::stop::{Asks, Stop};
+use hand::{Counts, Hand};
+use housekeeper::Housekeeper;
+use listen::Bound;
+use quota::Quota;
+use watch::Listener;
+pub use watch::{Snapshot, Watch};
+
+/// How often the main thread looks for a stop and for the end of what is to be done.
+const LOOK_AROUND: Duration = Duration::from_millis(20);
+
+/// So many of the heaviest sources stand in the account.
+const SOURCES_TOLD: usize = 10;
+
+pub fn run(options: IngestOptions) -> Result<(), Failure> {
+    let stop = Stop::on_signals().map_err(|error| Failure::run(format!("cannot catch signals: {error}")))?;
+    sinks::check(&options)?;
+    let (is_json, is_stdout_taken) = (options.json, options.sinks.iter().any(sinks::Spec::takes_stdout));
+    let ingest = Ingest::start(options, stop, None)?;
+    say(&format!("receiving on {}; Ctrl-C stops", ingest.place));
+    let (account, failure) = ingest.wait();
+    let printed = if is_stdout_taken { account.say(is_json) } else { account.print(is_json) };
+    failure.map_or(printed, Err)
+}
+
+/// A running ingest.
+pub struct Ingest {
+    /// What it receives on.
+    pub place: String,
+    watch: Arc<Watch>,
+    pipelines: Vec<Pipeline>,
+    housekeeper: Housekeeper,
+    count: Option<u64>,
+    out: Option<PathBuf>,
+    stop: Stop,
+    asks: Asks,
+    sender: Option<Stop>,
+}
+
+impl Ingest {
+    /// Opens sockets and sinks, and starts receiving.
+    ///
+    /// An ingest with a `sender` of its own ends at `stop` only: when it is done or has failed before, it
+    /// asks the sender to stop, and leaves behind what still comes.
+    pub fn start(options: IngestOptions, stop: Stop, sender: Option<Stop>) -> Result<Self, Failure> {
+        let asks = Asks::on_signals().map_err(|error| Failure::run(format!("cannot catch signals: {error}")))?;
+        let bound = listen::bind(&options)?;
+        if let Some(account) = &options.user {
+            account.become_it().map_err(|error| {
+                Failure::run(format!("cannot become the user of --user: {error}; start as root, or without it"))
+            })?;
+        }
+        let stop = stop.or_at(options.duration.and_then(|duration| Instant::now().checked_add(duration)));
+        let place = bound.iter().map(|bound| bound.pipeline.ha().to_string()).collect::<Vec<_>>().join(", ");
+        let no_thread = |error| Failure::run(format!("cannot start a thread: {error}"));
+        let entries = sinks::open(&options, &place)?;
+        let sinks = if entries.is_empty() {
+            None
+        } else {
+            let writers = bound.iter().map(|bound| bound.pipeline.handling_threads()).sum();
+            Some(Arc::new(Sinks::start(entries, writers, stop.clone(), options.drain).map_err(no_thread)?))
+        };
+        let screen = Arc::new(Screen::new(rules(&options)));
+        let quota = Arc::new(Quota::new(options.count));
+        let (mut pipelines, mut listeners) = (Vec::new(), Vec::new());
+        for bound in bound {
+            let started = start_one(bound, sinks.as_ref(), &screen, &quota);
+            let (pipeline, listener) = started.map_err(|error| match error.kind() {
+                io::ErrorKind::InvalidInput => {
+                    Failure::run(format!("cannot keep a thread on its processor: {error}; choose another --pin"))
+                }
+                _ => no_thread(error),
+            })?;
+            pipelines.push(pipeline);
+            listeners.push(listener);
+        }
+        let watch = Arc::new(Watch { since: Instant::now(), listeners, sinks });
+        let housekeeper = Housekeeper::start(Arc::clone(&watch)).map_err(no_thread)?;
+        let (count, out) = (options.count, options.out);
+        Ok(Self { place, watch, pipelines, housekeeper, count, out, stop, asks, sender })
+    }
+
+    /// The first address it receives on.
+    pub fn local(&self) -> SocketAddr {
+        self.watch.listeners[0].local
+    }
+
+    /// For others to see what has been received so far.
+    pub fn watch(&self) -> Arc<Watch> {
+        Arc::clone(&self.watch)
+    }
+
+    /// Shows the status line until the end, and gives the account.
+    pub fn wait(self) -> (Account, Option<Failure>) {
+        let mut line = StatusLine::new();
+        while !self.stop.asked() {
+            if self.is_done() {
+                let Some(sender) = &self.sender else { break };
+                sender.ask();
+            }
+            thread::sleep(LOOK_AROUND);
+            if self.asks.take_reopen() {
+                self.watch.sinks.iter().for_each(|sinks| sinks.reopen());
+            }
+            if line.is_due() {
+                line.show(&self.watch.snapshot());
+            }
+        }
+        line.clear();
+        self.end()
+    }
+
+    fn is_done(&self) -> bool {
+        let delivered = || self.watch.hands().map(|hand| hand.counts().delivered).sum::<u64>();
+        self.count.is_some_and(|count| delivered() >= count)
+            || self.watch.sinks.as_ref().is_some_and(|sinks| sinks.is_over())
+    }
+
+    /// Reads out what the kernel still holds, closes the sinks, and draws the account.
+    fn end(self) -> (Account, Option<Failure>) {
+        let Self { watch, pipelines, housekeeper, .. } = self;
+        if let Some(sinks) = &watch.sinks {
+            sinks.begin_end();
+        }
+        // All at once: each takes its time.
+        let stats: Vec<PipelineStats> = thread::scope(|scope| {
+            let stops: Vec<_> = pipelines.into_iter().map(|pipeline| scope.spawn(|| pipeline.stop())).collect();
+            stops.into_iter().map(|stop| stop.join().expect("a stop passes on panics of its threads only")).collect()
+        });
+        housekeeper.end(); // the last drops go with the last chunks
+        let mut account = Account::default();
+        let mut failure = None;
+        for (listener, stats) in watch.listeners.iter().zip(&stats) {
+            add_listener(&mut account, listener, stats, &mut failure);
+        }
+        let undecodable = stats.iter().map(|stats| stats.total().socket.grams_undecodable).sum();
+        add_hands(&mut account, &watch);
+        account.file = self.out;
+        if let Some(sinks) = &watch.sinks {
+            let finished = sinks.finish(account.delivered, undecodable);
+            failure = sinks::failure(&finished).or(failure);
+            for sink in finished {
+                account.written += sink.account.written;
+                account.not_written += sink.account.not_written;
+                account.syscalls += sink.calls;
+                account.sinks.push(sink.account);
+            }
+        }
+        (account, failure)
+    }
+}
+
+/// The rules that the options ask for, if they ask for any.
+fn rules(options: &IngestOptions) -> Option<Rules> {
+    let is_asked = !options.allow.is_empty() || !options.deny.is_empty() || options.rate_limit.is_some();
+    is_asked.then(|| Rules::new(&options.allow, &options.deny, options.rate_limit))
+}
+
+/// Starts the threads of one address.
+fn start_one(
+    bound: Bound,
+    sinks: Option<&Arc<Sinks>>,
+    screen: &Arc<Screen>,
+    quota: &Arc<Quota>,
+) -> io::Result<(Pipeline, Listener)> {
+    let Bound { pipeline, sockets, is_passed } = bound;
+    let local = pipeline.ha();
+    let losses = Arc::new(Losses::new(sockets, is_passed));
+    let mut hands = Vec::new();
+    let pipeline = pipeline.start_with(|_| {
+        let writer = sinks.map(|sinks| Writer::new(Arc::clone(sinks), local, Arc::clone(&losses)));
+        let hand = Arc::new(Hand::new(writer, Arc::clone(screen), Arc::clone(quota)));
+        hands.push(Arc::clone(&hand));
+        move |batch| hand.take(batch)
+    })?;
+    let monitor = pipeline.monitor();
+    Ok((pipeline, Listener { local, monitor, hands }))
+}
+
+/// Adds what one address has brought.
+fn add_listener(account: &mut Account, listener: &Listener, stats: &PipelineStats, failure: &mut Option<Failure>) {
+    let mut counts = Counts::default();
+    listener.hands.iter().for_each(|hand| counts.add(&hand.counts()));
+    let total = stats.total();
+    let undecodable = total.socket.grams_undecodable;
+    // What a panic of ours kept from being counted.
+    let uncounted = total.grams_delivered - counts.handled();
+    account.delivered += counts.delivered + undecodable;
+    account.denied += counts.denied;
+    account.rate_limited += counts.limited;
+    account.kernel_dropped += total.socket.kernel_dropped;
+    account.left_behind += counts.left_behind + total.grams_left_behind + uncounted;
+    account.truncated += counts.truncated;
+    account.malformed += undecodable;
+    account.bytes += counts.bytes;
+    account.syscalls += total.socket.syscalls();
+    account.receive_errors += total.receive_errors;
+    if account.backend.is_empty() {
+        account.backend = total.socket.backend;
+    }
+    let shards = stats.shards.iter().enumerate();
+    account.shards.extend(shards.map(|(shard, stats)| ShardAccount::new(listener.local, shard, stats)));
+    if total.handler_panics > 0 {
+        let message = format!("receiving on {} panicked: this is a bug, please report it", listener.local);
+        *failure = Some(Failure::run(message));
+    }
+}
+
+/// Adds what hands know by themselves: the numbers in blast's datagrams, sources, times.
+fn add_hands(account: &mut Account, watch: &Watch) {
+    let (mut tracker, mut span) = (Tracker::default(), None);
+    for hand in watch.hands() {
+        let mut work = hand.work();
+        tracker.merge(std::mem::take(&mut work.tracker));
+        span = match (span, work.span) {
+            (Some((first, last)), Some((from, to))) => Some((from.min(first), to.max(last))),
+            (one, other) => one.or(other),
+        };
+    }
+    account.sent_seen = tracker.sent_seen();
+    account.malformed += tracker.corrupt;
+    account.gaps = tracker.gaps();
+    account.duplicates = tracker.duplicates;
+    account.reordered = tracker.reordered;
+    account.seconds = span.map_or(0.0, |(first, last)| (last - first).as_secs_f64());
+    if account.seconds > 0.0 {
+        account.datagrams_per_s = (account.delivered as f64 / account.seconds) as u64;
+    }
+    let (heaviest, missing_max) = watch.heaviest(SOURCES_TOLD);
+    account.sources = heaviest.into_iter().map(SourceAccount::from).collect();
+    account.sources_missing_max = missing_max;
+}
