@@ -93,7 +93,7 @@ pub fn reparse(argv: &[OsString]) -> Result<IngestOptions, Failure> {
 /// The options of an ingest that is started by this command line and nothing else.
 pub fn ingest_from(argv: Vec<OsString>) -> Result<IngestOptions, Failure> {
     match parse_from(argv)? {
-        Some(Command::Ingest(options)) => Ok(options),
+        Some(Command::Ingest(options)) => Ok(*options),
         _ => Err(Failure::run("this was not started as an ingest")),
     }
 }
