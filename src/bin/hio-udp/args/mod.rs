@@ -158,6 +158,21 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_reload_takes_what_the_file_says_now() {
+        let path = std::env::temp_dir().join(format!("hio-udp-reload-{}.toml", std::process::id()));
+        let argv = ["hio-udp", "ingest", "--gram-size", "500", "--config", path.to_str().unwrap()].map(OsString::from);
+        let mut seen = Vec::new();
+        for text in ["bc = 1\ngram-size = 2", "bc = 2", "bc = 0"] {
+            std::fs::write(&path, text).unwrap();
+            seen.push(reparse(&argv).map(|options| (options.bc, options.gram_size)).map_err(|error| error.to_string()));
+        }
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(seen[..2], [Ok((1, 500)), Ok((2, 500))]);
+        assert!(seen[2].as_ref().unwrap_err().contains(":1: bc: '0': want"), "{seen:?}");
+        assert!(reparse(&["hio-udp", "doctor"].map(OsString::from)).is_err());
+    }
+
     /// The words of a command line in a document, as far as they are this program's: up to a pipe, a redirection
     /// or a comment, without quotes.
     fn words(line: &str) -> Vec<String> {
