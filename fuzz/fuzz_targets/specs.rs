@@ -27,7 +27,7 @@ mod failure;
 mod headers;
 #[path = "../../src/bin/hio-udp/heavy.rs"]
 mod heavy;
-#[path = "../../src/bin/hio-udp/ingest.rs"]
+#[path = "../../src/bin/hio-udp/ingest/mod.rs"]
 mod ingest;
 #[path = "../../src/bin/hio-udp/inspect.rs"]
 mod inspect;
@@ -37,6 +37,8 @@ mod machine;
 mod manual;
 #[path = "../../src/bin/hio-udp/packets.rs"]
 mod packets;
+#[path = "../../src/bin/hio-udp/privileges.rs"]
+mod privileges;
 #[path = "../../src/bin/hio-udp/probe.rs"]
 mod probe;
 #[path = "../../src/bin/hio-udp/proc.rs"]
@@ -45,6 +47,8 @@ mod proc;
 mod records;
 #[path = "../../src/bin/hio-udp/replay.rs"]
 mod replay;
+#[path = "../../src/bin/hio-udp/screen/mod.rs"]
+mod screen;
 #[path = "../../src/bin/hio-udp/sender.rs"]
 mod sender;
 #[path = "../../src/bin/hio-udp/sinks/mod.rs"]

@@ -17,6 +17,8 @@ mod headers;
 mod jsonl;
 #[path = "../../src/bin/hio-udp/sinks/ledger.rs"]
 mod ledger;
+#[path = "../../src/bin/hio-udp/sinks/losses.rs"]
+mod losses;
 #[path = "../../src/bin/hio-udp/packets.rs"]
 mod packets;
 #[path = "../../src/bin/hio-udp/records.rs"]
@@ -32,13 +34,14 @@ mod account {
 
 trait Sink {
     fn write(&mut self, chunk: &chunk::Chunk, ledger: &ledger::Ledger);
+    fn reopen(&mut self, ledger: &ledger::Ledger);
 }
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
 use arbitrary::Arbitrary;
-use hio_udp::pcapng::{self, Flow, Packet, Statistics};
+use hio_udp::pcapng::{self, Flow, Packet};
 use libfuzzer_sys::fuzz_target;
 use packets::{Item, Reader};
 use serde_json::Value;
@@ -155,8 +158,7 @@ fuzz_target!(|written: Vec<Written<'_>>| {
     for one in &written {
         Written { flow: None, ..*one }.put(&mut plain);
     }
-    let so_far = Statistics { time: SystemTime::UNIX_EPOCH, received: 0, dropped: 0, delivered: 0 };
-    let chunk = chunk::Chunk { blocks: plain, packets: written.len() as u64, so_far };
+    let chunk = chunk::Chunk { blocks: plain, packets: written.len() as u64, dropped: 0 };
     let mut lines = Vec::new();
     chunk.datagrams().for_each(|datagram| jsonl::put_line(&mut lines, &datagram));
     let lines = String::from_utf8(lines).unwrap();
