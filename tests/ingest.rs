@@ -207,6 +207,51 @@ fn files_are_opened_anew_on_sigusr1_and_no_line_is_lost() {
     assert_eq!((code, number(&account, "written"), lines(&aside.0), lines(&file.0)), (0, 25, 10, 15));
 }
 
+#[cfg(target_os = "linux")]
+/// Whether nothing waits in the socket on this port (proc(5), /proc/net/udp).
+fn is_read_out(port: u16) -> bool {
+    let table = std::fs::read_to_string("/proc/net/udp").unwrap();
+    let row = table
+        .lines()
+        .find(|line| line.split_whitespace().nth(1).is_some_and(|at| at.ends_with(&format!(":{port:04X}"))));
+    row.and_then(|row| row.split_whitespace().nth(4)).is_some_and(|queues| queues.ends_with(":00000000"))
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_reload_changes_who_is_let_in_and_a_bad_file_changes_nothing() {
+    let file = Scratch::new("config");
+    let write = |text: &str| std::fs::write(&file.0, text).unwrap();
+    write("deny = [\"127.0.0.1\"]\n");
+    let mut ingest = Ingest::start("127.0.0.1:0", &["--config", file.arg()]);
+    let hangup = |ingest: &mut Ingest, text: &str| {
+        write(text);
+        ingest.signal("HUP");
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut ingest.stderr, &mut line).unwrap();
+        line
+    };
+    let addr = ingest.addr;
+    let send = |addr: SocketAddr| {
+        blast(addr, &["--count", "10", "--rate", "max"]);
+        wait_until("the queue to be read", || is_read_out(addr.port()));
+    };
+    send(addr);
+    let said = hangup(&mut ingest, "allow = [\"127.0.0.0/8\"]\nbc = 7\n");
+    assert_eq!(said, "hio-udp: reloaded: allow, deny; a restart is needed for bc\n");
+    send(addr);
+    let said = hangup(&mut ingest, "allow = [\"127.0.0.0/80\"]\n");
+    assert!(said.contains("not reloaded") && said.contains(":1: allow"), "{said}");
+    send(addr);
+    let said = hangup(&mut ingest, "rate-limit = \"1:1\"\n");
+    assert_eq!(said, "hio-udp: reloaded: allow, rate-limit\n");
+    send(addr);
+    let (code, account, _) = ingest.stop();
+    let [delivered, denied, limited] = ["delivered", "denied", "rate_limited"].map(|name| number(&account, name));
+    assert_eq!((code, denied, delivered + limited), (0, 10, 30));
+    assert!((21..25).contains(&delivered), "{account}");
+}
+
 #[test]
 fn options_that_do_not_go_together_are_one_line() {
     for (args, code, part) in [

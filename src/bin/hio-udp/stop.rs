@@ -1,4 +1,5 @@
-//! Stopping on SIGINT, SIGTERM, and SIGHUP unless `nohup` has it ignored: the first asks, the second ends the program at once.
+//! Signals. SIGINT, SIGTERM, and SIGHUP unless `nohup` has it ignored, stop: the first asks, the second ends the
+//! program at once. Others ask for something and end nothing.
 
 use std::io;
 use std::sync::Arc;
@@ -17,14 +18,23 @@ pub struct Stop {
 }
 
 impl Stop {
-    /// A flag that SIGINT and SIGTERM raise.
+    /// A flag that SIGINT, SIGTERM and SIGHUP raise.
     pub fn on_signals() -> io::Result<Self> {
+        Self::on(stopping_signals())
+    }
+
+    /// A flag that SIGINT and SIGTERM raise.
+    pub fn on_signals_but_hangup() -> io::Result<Self> {
+        Self::on(vec![SIGINT, SIGTERM])
+    }
+
+    fn on(signals: Vec<i32>) -> io::Result<Self> {
         let stop = Self::default();
         // With any handler at all, a write past the limit on the size of files is an error like that
         // of a full disk; without, its signal would end the program and the account with it.
         #[cfg(unix)]
         flag::register(signal_hook::consts::SIGXFSZ, Arc::default())?;
-        for signal in stopping_signals() {
+        for signal in signals {
             // Registered first, so that it sees the flag before this signal raises it.
             flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&stop.flag))?;
             flag::register(signal, Arc::clone(&stop.flag))?;
@@ -51,15 +61,27 @@ impl Stop {
 #[derive(Debug, Default)]
 pub struct Asks {
     reopen: Arc<AtomicBool>,
+    reload: Arc<AtomicBool>,
 }
 
 impl Asks {
-    /// SIGUSR1 asks for files to be opened anew.
-    pub fn on_signals() -> io::Result<Self> {
+    /// SIGUSR1 asks for files to be opened anew, SIGHUP for the configuration to be read again if there is one.
+    pub fn on_signals(is_configured: bool) -> io::Result<Self> {
         let asks = Self::default();
         #[cfg(unix)]
         flag::register(signal_hook::consts::SIGUSR1, Arc::clone(&asks.reopen))?;
+        #[cfg(unix)]
+        if is_configured {
+            flag::register(signal_hook::consts::SIGHUP, Arc::clone(&asks.reload))?;
+        }
+        #[cfg(not(unix))]
+        let _ = is_configured;
         Ok(asks)
+    }
+
+    /// Whether the configuration is to be read again, since it was last looked at.
+    pub fn take_reload(&self) -> bool {
+        self.reload.swap(false, Ordering::Relaxed)
     }
 
     /// Whether files are to be opened anew, since it was last looked at.

@@ -1,5 +1,6 @@
 //! The options of `ingest`.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -113,6 +114,10 @@ pub struct IngestOptions {
     /// a temporary file.
     #[arg(long, conflicts_with_all = ["bind", "out", "sinks", "count", "duration"])]
     pub demo: bool,
+
+    /// All of it as words of a command line.
+    #[arg(skip)]
+    pub words: Vec<OsString>,
 }
 
 /// How datagrams are spread over shards.

@@ -85,7 +85,6 @@ pub fn parse() -> Result<Option<Command>, Failure> {
 
 /// Reads the options of `ingest` once more, by the command line it was started with: the file may say
 /// something else now.
-#[allow(dead_code)] // until a signal asks for it
 pub fn reparse(argv: &[OsString]) -> Result<IngestOptions, Failure> {
     ingest_from(config::merged(&mut Options::of(command()), argv.to_vec(), &config::variables())?)
 }
@@ -99,7 +98,11 @@ pub fn ingest_from(argv: Vec<OsString>) -> Result<IngestOptions, Failure> {
 }
 
 pub fn parse_from(argv: Vec<OsString>) -> Result<Option<Command>, Failure> {
-    match Cli::try_parse_from(argv) {
+    match Cli::try_parse_from(&argv) {
+        Ok(Cli { command: Command::Ingest(mut options) }) => {
+            options.words = argv;
+            Ok(Some(Command::Ingest(options)))
+        }
         Ok(cli) => Ok(Some(cli.command)),
         Err(error) if !error.use_stderr() => {
             printed(error.print())?;

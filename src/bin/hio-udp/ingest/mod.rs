@@ -8,8 +8,10 @@ mod hand;
 mod housekeeper;
 mod listen;
 mod quota;
+mod reload;
 mod watch;
 
+use std::ffi::OsString;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -41,7 +43,9 @@ const LOOK_AROUND: Duration = Duration::from_millis(20);
 const SOURCES_TOLD: usize = 10;
 
 pub fn run(options: IngestOptions) -> Result<(), Failure> {
-    let stop = Stop::on_signals().map_err(|error| Failure::run(format!("cannot catch signals: {error}")))?;
+    // Without a file there is nothing to read again, and the end of the terminal is meant.
+    let stop = if options.config.is_some() { Stop::on_signals_but_hangup() } else { Stop::on_signals() };
+    let stop = stop.map_err(|error| Failure::run(format!("cannot catch signals: {error}")))?;
     sinks::check(&options)?;
     let (is_json, is_stdout_taken) = (options.json, options.sinks.iter().any(sinks::Spec::takes_stdout));
     let ingest = Ingest::start(options, stop, None)?;
@@ -62,6 +66,9 @@ pub struct Ingest {
     out: Option<PathBuf>,
     stop: Stop,
     asks: Asks,
+    screen: Arc<Screen>,
+    /// The command line, with what environment and file added.
+    words: Vec<OsString>,
     sender: Option<Stop>,
 }
 
@@ -71,7 +78,8 @@ impl Ingest {
     /// An ingest with a `sender` of its own ends at `stop` only: when it is done or has failed before, it
     /// asks the sender to stop, and leaves behind what still comes.
     pub fn start(options: IngestOptions, stop: Stop, sender: Option<Stop>) -> Result<Self, Failure> {
-        let asks = Asks::on_signals().map_err(|error| Failure::run(format!("cannot catch signals: {error}")))?;
+        let asks = Asks::on_signals(options.config.is_some());
+        let asks = asks.map_err(|error| Failure::run(format!("cannot catch signals: {error}")))?;
         let bound = listen::bind(&options)?;
         if let Some(account) = &options.user {
             account.become_it().map_err(|error| {
@@ -104,8 +112,8 @@ impl Ingest {
         }
         let watch = Arc::new(Watch { since: Instant::now(), listeners, sinks });
         let housekeeper = Housekeeper::start(Arc::clone(&watch)).map_err(no_thread)?;
-        let (count, out) = (options.count, options.out);
-        Ok(Self { place, watch, pipelines, housekeeper, count, out, stop, asks, sender })
+        let (count, out, words) = (options.count, options.out, options.words);
+        Ok(Self { place, watch, pipelines, housekeeper, count, out, stop, asks, screen, words, sender })
     }
 
     /// The first address it receives on.
@@ -119,7 +127,7 @@ impl Ingest {
     }
 
     /// Shows the status line until the end, and gives the account.
-    pub fn wait(self) -> (Account, Option<Failure>) {
+    pub fn wait(mut self) -> (Account, Option<Failure>) {
         let mut line = StatusLine::new();
         while !self.stop.asked() {
             if self.is_done() {
@@ -129,6 +137,9 @@ impl Ingest {
             thread::sleep(LOOK_AROUND);
             if self.asks.take_reopen() {
                 self.watch.sinks.iter().for_each(|sinks| sinks.reopen());
+            }
+            if self.asks.take_reload() {
+                self.reload();
             }
             if line.is_due() {
                 line.show(&self.watch.snapshot());

@@ -63,7 +63,6 @@ impl Screen {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    #[allow(dead_code)] // until a configuration can be read again
     pub fn replace(&self, rules: Option<Rules>) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = rules.map(Arc::new);
     }

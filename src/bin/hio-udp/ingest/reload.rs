@@ -1,0 +1,67 @@
+//! SIGHUP: reads the configuration again, and takes from it what can change without unbinding.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+
+use super::{Ingest, rules};
+use crate::account::say;
+use crate::args;
+
+/// Options that count from a reload on; all others count from the start on.
+const RELOADED: [&str; 3] = ["allow", "deny", "rate-limit"];
+
+impl Ingest {
+    /// Takes new rules about who is let in, and opens files anew. What is not valid changes nothing.
+    pub(super) fn reload(&mut self) {
+        let argv: Vec<OsString> = std::env::args_os().collect();
+        let options = match args::reparse(&argv) {
+            Ok(options) => options,
+            Err(failure) => return say(&format!("hio-udp: not reloaded: {failure}; going on as before")),
+        };
+        let changed = changed(&self.words, &options.words);
+        self.screen.replace(rules(&options));
+        self.watch.sinks.iter().for_each(|sinks| sinks.reopen());
+        let (taken, left): (Vec<&String>, Vec<&String>) =
+            changed.iter().partition(|name| RELOADED.contains(&name.as_str()));
+        let list = |names: Vec<&String>| names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
+        let taken = if taken.is_empty() { "nothing new".to_owned() } else { list(taken) };
+        let left = if left.is_empty() { String::new() } else { format!("; a restart is needed for {}", list(left)) };
+        say(&format!("hio-udp: reloaded: {taken}{left}"));
+        // What needs a restart is told again until there is one.
+        let old = std::mem::take(&mut self.words);
+        self.words = old.into_iter().filter(|word| !is_reloaded(word)).collect();
+        self.words.extend(options.words.into_iter().filter(is_reloaded));
+    }
+}
+
+/// The option of a word `--option=value`.
+fn option(word: &OsString) -> Option<String> {
+    let text = word.to_string_lossy();
+    let (name, _) = text.strip_prefix("--")?.split_once('=').unwrap_or((&text[2..], ""));
+    Some(name.to_owned())
+}
+
+fn is_reloaded(word: &OsString) -> bool {
+    option(word).is_some_and(|name| RELOADED.contains(&name.as_str()))
+}
+
+/// The options that one command line gives otherwise than the other.
+fn changed(old: &[OsString], new: &[OsString]) -> BTreeSet<String> {
+    let count = |words: &[OsString], word: &OsString| words.iter().filter(|other| *other == word).count();
+    let words = old.iter().chain(new).filter(|word| count(old, word) != count(new, word));
+    words.filter_map(option).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_two_command_lines_give_otherwise_is_named_once() {
+        let words = |text: &str| text.split(' ').map(OsString::from).collect::<Vec<_>>();
+        let old = words("hio-udp ingest --bc=1 --allow=a --allow=b --json --out x");
+        let new = words("hio-udp ingest --bc=2 --allow=a --allow=c --out x");
+        assert_eq!(changed(&old, &new).into_iter().collect::<Vec<_>>(), ["allow", "bc", "json"]);
+        assert!(changed(&old, &old).is_empty());
+    }
+}
