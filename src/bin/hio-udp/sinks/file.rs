@@ -2,13 +2,13 @@
 
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use hio_udp::pcapng::Statistics;
 
 use super::chunk::{self, Chunk, SoFar};
 use super::ledger::Ledger;
-use super::{Sink, block};
+use super::{Sink, block, directory};
 
 /// A capture being written; it ends behind a whole block at any time.
 pub struct Capture {
@@ -83,18 +83,24 @@ impl Capture {
 /// The sink of `--out`.
 pub struct Out {
     capture: Capture,
+    path: PathBuf,
+    /// A file without a name from the start has none to lose.
+    has_name: bool,
     so_far: SoFar,
 }
 
 impl Out {
     /// Creates the file, or empties the one that is there.
     pub fn create(path: &Path, place: &str, ledger: &Ledger) -> io::Result<Self> {
-        Ok(Self { capture: Capture::begin(File::create(path)?, place, ledger)?, so_far: SoFar::default() })
+        let capture = Capture::begin(File::create(path)?, place, ledger)?;
+        let has_name = !directory::is_removed(capture.file(), path);
+        Ok(Self { capture, path: path.to_owned(), has_name, so_far: SoFar::default() })
     }
 }
 
 impl Sink for Out {
     fn write(&mut self, chunk: &Chunk, ledger: &Ledger) {
+        self.idle(ledger);
         // What comes after a failure is not written: the file holds the first datagrams, without a hole.
         if ledger.is_over() {
             return;
@@ -105,7 +111,17 @@ impl Sink for Out {
         }
     }
 
+    /// Ends it if somebody has removed the file: what was in it is lost.
+    fn idle(&mut self, ledger: &Ledger) {
+        if self.has_name && !ledger.is_over() && directory::is_removed(self.capture.file(), &self.path) {
+            let error = io::Error::new(io::ErrorKind::NotFound, "the file was removed while it was written");
+            ledger.lost(ledger.written(), &error.to_string());
+            ledger.end(error);
+        }
+    }
+
     fn close(&mut self, ledger: &Ledger) {
+        self.idle(ledger);
         if ledger.is_over() {
             return;
         }

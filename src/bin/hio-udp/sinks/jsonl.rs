@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use super::Sink;
 use super::chunk::{Chunk, Datagram};
+use super::directory;
 use super::ledger::{Ledger, Trouble};
 use crate::account::say;
 use crate::utc;
@@ -31,6 +32,8 @@ pub struct Jsonl {
     trouble: Trouble,
     /// What to open anew; none for standard output.
     path: Option<PathBuf>,
+    /// Lines that went into what is open.
+    lines_written: u64,
 }
 
 enum Place {
@@ -53,21 +56,42 @@ impl Jsonl {
 
     fn new(place: Place, name: &str) -> Self {
         let lines = Vec::with_capacity(WRITE_BYTES * 2);
-        Self { place, lines, count: 0, trouble: Trouble::new(name), path: None }
+        Self { place, lines, count: 0, trouble: Trouble::new(name), path: None, lines_written: 0 }
+    }
+
+    /// Begins the file anew if somebody has removed it: what went into it is lost.
+    fn notice_removal(&mut self, ledger: &Ledger) -> io::Result<()> {
+        let (Place::File(file, Some(_)), Some(path)) = (&self.place, &self.path) else { return Ok(()) };
+        if !directory::is_removed(file, path) {
+            return Ok(());
+        }
+        if self.lines_written > 0 {
+            let error = io::Error::new(io::ErrorKind::NotFound, "the file was removed while it was written");
+            ledger.lost(self.lines_written, &error.to_string());
+            self.trouble.tell(self.lines_written, "write", &error);
+            self.lines_written = 0;
+        }
+        self.place = Place::open(path, self.trouble.sink())?;
+        Ok(())
     }
 
     /// Writes the lines there are.
     fn flush(&mut self, ledger: &Ledger) {
-        let (done, result) = self.place.write(&self.lines, ledger);
+        let (done, result) = match self.notice_removal(ledger) {
+            Ok(()) => self.place.write(&self.lines, ledger),
+            Err(error) => (0, Err(error)),
+        };
         match result {
             Ok(()) => {
                 ledger.wrote(self.count, done);
+                self.lines_written += self.count;
                 self.trouble.is_over();
             }
             Err(error) => {
                 let whole = self.lines[..done].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
                 let count = self.lines[..whole].iter().filter(|byte| **byte == b'\n').count() as u64;
                 ledger.wrote(count, whole);
+                self.lines_written += count;
                 self.place.cut(whole);
                 self.fail(error, self.count - count, ledger);
             }
@@ -105,11 +129,18 @@ impl Sink for Jsonl {
         }
     }
 
+    fn close(&mut self, ledger: &Ledger) {
+        if self.lines_written > 0 {
+            let _ = self.notice_removal(ledger); // its loss counts; nothing is begun any more
+        }
+    }
+
     /// Opens the path again, where logrotate and the like have put the old file aside.
     fn reopen(&mut self, ledger: &Ledger) {
+        let result = self.notice_removal(ledger);
         let Some(path) = &self.path else { return };
-        match Place::open(path, self.trouble.sink()) {
-            Ok(place) => self.place = place,
+        match result.and_then(|()| Place::open(path, self.trouble.sink())) {
+            Ok(place) => (self.place, self.lines_written) = (place, 0),
             // The old file takes what comes, wherever it lies now.
             Err(error) => self.trouble.has(ledger, 0, "open it anew", &error),
         }

@@ -291,6 +291,9 @@ impl Finished {
     fn why(&self) -> String {
         let SinkAccount { sink, written, not_written, .. } = &self.account;
         match &self.error {
+            Some(error) if self.kind == spec::OUT && error.kind() == io::ErrorKind::NotFound => {
+                format!("cannot write '{sink}': {error}; what was in it is gone")
+            }
             Some(error) if self.kind == spec::OUT => format!(
                 "cannot write '{sink}': {error}; it holds the first {written} datagrams whole; free some space or \
                  choose another --out"

@@ -1,0 +1,312 @@
+//! The sinks of the built program on disks that fail and come back: what is written, what is counted, and that
+//! nothing needs a restart.
+#![cfg(target_os = "linux")]
+
+#[path = "util/captures.rs"]
+mod captures;
+#[path = "util/program.rs"]
+mod util;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use captures::read_capture;
+use pcap_file::pcapng::PcapNgReader;
+use serde_json::Value;
+use util::{Ingest, PROGRAM, assert_adds_up, blast, number};
+
+/// Longest a test waits for what must come.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A directory that goes with the test.
+struct Dir(PathBuf);
+
+impl Dir {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("hio-udp-disks-{}-{name}", std::process::id()));
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A disk of its own, which only the program sees; not every system lets one make it.
+struct Disk {
+    dir: Dir,
+    mount: String,
+}
+
+impl Disk {
+    fn new(name: &str, size: &str) -> Option<Self> {
+        let dir = Dir::new(name);
+        let mount = format!("mount -t tmpfs -o size={size} tmpfs {}", dir.0.display());
+        let can = Command::new("unshare").args(["-rm", "sh", "-c", &mount]).stderr(Stdio::null()).status();
+        if can.is_ok_and(|status| status.success()) {
+            return Some(Self { dir, mount });
+        }
+        println!("left out: this system lets nobody mount a disk of his own");
+        None
+    }
+
+    fn ingest(&self, args: &[&str]) -> Ingest {
+        let mut command = Command::new("unshare");
+        command.args(["-rm", "sh", "-c", &format!("{}; exec \"$0\" \"$@\"", self.mount), PROGRAM]);
+        command.args(["ingest", "--json", "--bind", "127.0.0.1:0"]).args(args);
+        Ingest::spawn(command)
+    }
+
+    /// The disk as others can see it.
+    fn seen_through(&self, ingest: &Ingest) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root{}", ingest.child.id(), self.dir.0.display()))
+    }
+
+    /// Whether its mount could be changed so.
+    fn remount(&self, ingest: &Ingest, how: &str) -> bool {
+        let pid = ingest.child.id().to_string();
+        let inside = ["--preserve-credentials", "-U", "-m", "-t", &pid, "mount", "-o", &format!("remount,{how}")];
+        let mut command = Command::new("nsenter");
+        command.args(inside).arg(&self.dir.0).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+    }
+}
+
+/// What a test sends, and how much.
+struct Load<'a> {
+    ingest: &'a Ingest,
+    sent: u64,
+}
+
+impl<'a> Load<'a> {
+    fn to(ingest: &'a Ingest) -> Self {
+        Self { ingest, sent: 0 }
+    }
+
+    fn send(&mut self, count: &str) {
+        self.sent += number(&blast(self.ingest.addr, &["--count", count, "--rate", "20000"]), "sent");
+    }
+}
+
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{what} in {PATIENCE:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Waits so long that a failure is over a second ago, after which a sink that works again says so.
+fn wait_past_trouble() {
+    let since = Instant::now();
+    wait_until("a pause", || since.elapsed() > Duration::from_millis(1700));
+}
+
+/// Files in a directory whose names end so, in order; none if it is not there.
+fn files(dir: &Path, ending: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).into_iter().flatten().map(|entry| entry.unwrap().path());
+    let mut found: Vec<PathBuf> = entries.filter(|path| path.to_str().unwrap().ends_with(ending)).collect();
+    found.sort();
+    found
+}
+
+fn packets_in(paths: &[PathBuf]) -> u64 {
+    paths.iter().map(|path| read_capture(path).0.len() as u64).sum()
+}
+
+/// Packets that can be read from the start of captures that are being written.
+fn readable(paths: &[PathBuf]) -> u64 {
+    let read = |path: &PathBuf| {
+        let Ok(mut reader) = PcapNgReader::new(fs::File::open(path).ok()?) else { return None };
+        let blocks =
+            std::iter::from_fn(|| reader.next_block()?.ok().map(|block| block.into_enhanced_packet().is_some()));
+        Some(blocks.filter(|is_packet| *is_packet).count() as u64)
+    };
+    paths.iter().filter_map(read).sum()
+}
+
+/// Whole lines in a file that is being written.
+fn lines_so_far(path: &Path) -> u64 {
+    fs::read(path).unwrap_or_default().iter().filter(|byte| **byte == b'\n').count() as u64
+}
+
+fn lines_in(path: &Path) -> u64 {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    assert!(text.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()), "a torn line in {path:?}");
+    text.lines().count() as u64
+}
+
+fn assert_one_trouble(said: &str, begins: &str) {
+    for part in [begins, "works again"] {
+        assert_eq!(said.lines().filter(|line| line.contains(part)).count(), 1, "{part}: {said}");
+    }
+}
+
+/// Checks the account of the only sink, and gives how many it has written and how many it lacks.
+fn written_and_not(account: &Value, sent: u64) -> (u64, u64) {
+    assert_adds_up(account, sent);
+    let reasons = account["sinks"][0]["not_written_by_reason"].as_object().unwrap();
+    let lacking: u64 = reasons.values().map(|count| count.as_u64().unwrap()).sum();
+    assert_eq!(lacking, number(account, "not_written"), "{account}");
+    assert_eq!(number(account, "written") + lacking, number(account, "delivered"), "{account}");
+    (number(account, "written"), lacking)
+}
+
+#[test]
+fn a_disk_that_becomes_read_only_is_told_once_and_writing_goes_on_when_it_is_not() {
+    let Some(disk) = Disk::new("read-only", "10m") else { return };
+    let sink = format!("pcapng:{}", disk.dir.0.display());
+    let ingest = disk.ingest(&["--sink", &sink, "--rotate-every", "0.2"]);
+    let seen = disk.seen_through(&ingest);
+    let mut load = Load::to(&ingest);
+    load.send("100");
+    // A disk cannot become read-only while something writes to it.
+    wait_until("the first segments", || readable(&files(&seen, ".pcapng")) == 100 && files(&seen, ".part").is_empty());
+    wait_until("a read-only disk", || disk.remount(&ingest, "ro"));
+    load.send("200");
+    wait_past_trouble();
+    assert!(disk.remount(&ingest, "rw"));
+    load.send("300");
+    wait_until("all that is written", || readable(&files(&seen, ".pcapng")) == 400);
+    let (stored, sent) = (packets_in(&files(&seen, ".pcapng")), load.sent);
+    let (code, account, said) = ingest.stop();
+    assert_eq!(code, 1, "{said}");
+    assert_one_trouble(&said, "cannot begin a segment: Read-only file system");
+    assert_eq!((written_and_not(&account, sent), stored), ((400, 200), 400), "{account}");
+}
+
+#[test]
+fn lines_of_json_on_a_full_disk_are_counted_and_written_again_when_there_is_room() {
+    let Some(disk) = Disk::new("full", "1m") else { return };
+    let ingest = disk.ingest(&["--sink", &format!("jsonl:{}", disk.dir.0.join("log").display())]);
+    let (seen, mut load) = (disk.seen_through(&ingest), Load::to(&ingest));
+    let (log, ballast) = (seen.join("log"), seen.join("ballast"));
+    fs::write(&ballast, vec![1; 700 << 10]).unwrap();
+    load.send("4000"); // a megabyte
+    wait_until("a full disk", || lines_so_far(&log) > 500);
+    wait_past_trouble();
+    fs::remove_file(&ballast).unwrap();
+    let before = lines_in(&log);
+    load.send("300");
+    wait_until("the last datagram", || lines_so_far(&log) == before + 300);
+    let sent = load.sent;
+    let (code, account, said) = ingest.stop();
+    assert_eq!(code, 1, "{said}");
+    assert_one_trouble(&said, "cannot write: No space left on device");
+    assert_eq!(written_and_not(&account, sent), (before + 300, 4000 - before), "{account}");
+}
+
+#[test]
+fn a_directory_that_is_removed_and_made_again_is_written_to_again() {
+    let dir = Dir::new("made-again");
+    let kept = dir.0.join("kept");
+    let ingest = Ingest::start("127.0.0.1:0", &["--sink", &format!("pcapng:{}", kept.display())]);
+    let mut load = Load::to(&ingest);
+    load.send("100");
+    wait_until("the first hundred", || {
+        files(&kept, ".part").iter().any(|path| readable(std::slice::from_ref(path)) == 100)
+    });
+    fs::remove_dir_all(&kept).unwrap();
+    load.send("50");
+    wait_past_trouble();
+    fs::create_dir(&kept).unwrap();
+    load.send("30");
+    wait_until("the last thirty", || {
+        files(&kept, ".part").iter().any(|path| readable(std::slice::from_ref(path)) == 30)
+    });
+    let sent = load.sent;
+    let (code, account, said) = ingest.stop();
+    assert_eq!(code, 1, "{said}");
+    assert_one_trouble(&said, "cannot write: the segment was removed");
+    assert_eq!(written_and_not(&account, sent), (30, 150), "{account}");
+    assert_eq!(packets_in(&files(&kept, ".pcapng")), 30);
+}
+
+#[test]
+fn a_file_of_lines_that_is_removed_is_begun_anew_and_what_was_in_it_counts_as_lost() {
+    let dir = Dir::new("removed-log");
+    let log = dir.0.join("log");
+    let ingest = Ingest::start("127.0.0.1:0", &["--sink", &format!("jsonl:{}", log.display())]);
+    let mut load = Load::to(&ingest);
+    load.send("100");
+    wait_until("the first hundred", || lines_so_far(&log) == 100);
+    fs::remove_file(&log).unwrap();
+    load.send("50");
+    wait_until("the next fifty", || lines_so_far(&log) == 50);
+    let sent = load.sent;
+    let (code, account, said) = ingest.stop();
+    assert_eq!(code, 1, "{said}");
+    assert_eq!(said.lines().filter(|line| line.contains("was removed")).count(), 2, "then, and in the end: {said}");
+    assert_eq!((written_and_not(&account, sent), lines_in(&log)), ((50, 100), 50), "{account}");
+}
+
+#[test]
+fn a_file_of_lines_whose_directory_is_removed_is_counted_until_it_is_back() {
+    let dir = Dir::new("removed-log-directory");
+    let place = dir.0.join("place");
+    fs::create_dir(&place).unwrap();
+    let log = place.join("log");
+    let ingest = Ingest::start("127.0.0.1:0", &["--sink", &format!("jsonl:{}", log.display())]);
+    let mut load = Load::to(&ingest);
+    load.send("100");
+    wait_until("the first hundred", || lines_so_far(&log) == 100);
+    fs::remove_dir_all(&place).unwrap();
+    load.send("50");
+    wait_past_trouble();
+    fs::create_dir(&place).unwrap();
+    load.send("30");
+    wait_until("the last thirty", || lines_so_far(&log) == 30);
+    let sent = load.sent;
+    let (code, account, said) = ingest.stop();
+    assert_eq!(code, 1, "{said}");
+    assert_one_trouble(&said, "cannot write: the file was removed");
+    assert_eq!((written_and_not(&account, sent), lines_in(&log)), ((30, 150), 30), "{account}");
+}
+
+#[test]
+fn a_capture_that_is_removed_while_it_is_written_ends_the_ingest_and_counts_as_lost() {
+    let dir = Dir::new("removed-out");
+    let out = dir.0.join("out");
+    let ingest = Ingest::start("127.0.0.1:0", &["--out", out.to_str().unwrap()]);
+    let mut load = Load::to(&ingest);
+    load.send("100");
+    wait_until("the first hundred", || readable(std::slice::from_ref(&out)) == 100);
+    fs::remove_file(&out).unwrap();
+    let sent = load.sent;
+    let (code, account, said) = ingest.stop();
+    assert_eq!((code, said.lines().count()), (1, 1), "{said}");
+    assert!(said.contains(out.to_str().unwrap()) && said.contains("was removed"), "{said}");
+    assert_eq!(written_and_not(&account, sent), (0, 100), "{account}");
+}
+
+#[test]
+fn no_descriptor_left_for_a_segment_is_told_once_and_writing_goes_on_when_there_is_one() {
+    let dir = Dir::new("descriptors");
+    let kept = dir.0.join("kept");
+    let args = ["--sink", &format!("pcapng:{}", kept.display()), "--rotate-every", "0.2"];
+    let ingest = Ingest::start("127.0.0.1:0", &args);
+    let limit = |descriptors: &str| {
+        let pid = ingest.child.id().to_string();
+        let status = Command::new("prlimit").args(["--pid", &pid, &format!("--nofile={descriptors}")]).status();
+        assert!(status.unwrap().success());
+    };
+    let mut load = Load::to(&ingest);
+    load.send("100");
+    wait_until("the first segments", || readable(&files(&kept, ".pcapng")) == 100 && files(&kept, ".part").is_empty());
+    limit("3:1024");
+    load.send("200");
+    wait_past_trouble();
+    limit("1024:1024");
+    load.send("300");
+    wait_until("all that is written", || readable(&files(&kept, ".pcapng")) == 400);
+    let sent = load.sent;
+    let (code, account, said) = ingest.stop();
+    assert_eq!(code, 1, "{said}");
+    assert_one_trouble(&said, "cannot begin a segment: Too many open files");
+    assert_eq!(written_and_not(&account, sent), (400, 200), "{account}");
+    assert_eq!(packets_in(&files(&kept, ".pcapng")), 400);
+}
