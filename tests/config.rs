@@ -80,6 +80,8 @@ fn check_finds_what_only_all_options_together_show() {
     assert_eq!((report["valid"].as_bool(), number(&report["problems"][0], "line")), (Some(false), 2), "{report}");
     let config = file("twice", "sink = ['null', 'null']\n");
     assert_eq!(number(&checked(&config)["problems"][0], "line"), 1);
+    let config = file("pins", "shards = 2\npin = [0, 1, 2]\n");
+    assert_eq!(number(&checked(&config)["problems"][0], "line"), 2);
     let config = file("demo", "demo = true\ncount = 5\n");
     assert_eq!(checked(&config)["problems"].as_array().unwrap().len(), 2);
 }

@@ -9,7 +9,7 @@ use crate::account::{print_json, print_line, say};
 use crate::args::{self, CheckOptions};
 use crate::config::{self, Options, Origin, PROBLEMS_MAX, Problem, Setting, Value};
 use crate::failure::Failure;
-use crate::sinks;
+use crate::ingest;
 
 pub fn run(options: &CheckOptions) -> Result<(), Failure> {
     let CheckOptions { file, json } = options;
@@ -65,7 +65,7 @@ fn checked(file: &Path) -> Result<Vec<Row>, Vec<Problem>> {
     let mut options = Options::of(args::command());
     let (settings, argv) = config::of_file(&mut options, file)?;
     // Each value is right by itself; what is left is what only all of them together show.
-    let parsed = args::ingest_from(argv).and_then(|options| sinks::check(&options));
+    let parsed = args::ingest_from(argv).and_then(|options| ingest::check(&options));
     parsed.map_err(|failure| vec![placed(&failure, &settings)])?;
     Ok(options.names().into_iter().map(|name| row(&options, name, &settings)).collect())
 }

@@ -17,6 +17,16 @@ pub struct Bound {
     pub is_passed: bool,
 }
 
+/// What does not go together.
+pub fn check(options: &IngestOptions) -> Result<(), Failure> {
+    let (shards, pins) = (options.shards, options.pin.len());
+    if pins > 0 && pins != shards {
+        let message = format!("--pin names {pins} processors for {shards} shards: want one for each");
+        return Err(Failure::Usage(message));
+    }
+    Ok(())
+}
+
 /// Opens the sockets of every `--bind`, or takes those that were passed.
 pub fn bind(options: &IngestOptions) -> Result<Vec<Bound>, Failure> {
     let passed = passed_sockets()?;
@@ -41,11 +51,6 @@ fn takes_group(local: SocketAddr, group: IpAddr) -> bool {
 }
 
 fn bind_one(options: &IngestOptions, ha: SocketAddr) -> Result<Bound, Failure> {
-    let (shards, pins) = (options.shards, options.pin.len());
-    if pins > 0 && pins != shards {
-        let message = format!("--pin names {pins} processors for {shards} shards: want one for each");
-        return Err(Failure::Usage(message));
-    }
     let builder =
         builder(options, ha, config(options, ha).ha(ha).recv_buf_bytes(options.rcvbuf.unwrap_or(DEFAULT_RCVBUF)));
     let pipeline = builder.shards(options.shards).bind().map_err(|error| why_not_bound(&error, ha))?;

@@ -46,13 +46,19 @@ pub fn run(options: IngestOptions) -> Result<(), Failure> {
     // Without a file there is nothing to read again, and the end of the terminal is meant.
     let stop = if options.config.is_some() { Stop::on_signals_but_hangup() } else { Stop::on_signals() };
     let stop = stop.map_err(|error| Failure::run(format!("cannot catch signals: {error}")))?;
-    sinks::check(&options)?;
+    check(&options)?;
     let (is_json, is_stdout_taken) = (options.json, options.sinks.iter().any(sinks::Spec::takes_stdout));
     let ingest = Ingest::start(options, stop, None)?;
     say(&format!("receiving on {}; Ctrl-C stops", ingest.place));
     let (account, failure) = ingest.wait();
     let printed = if is_stdout_taken { account.say(is_json) } else { account.print(is_json) };
     failure.map_or(printed, Err)
+}
+
+/// What does not go together, as far as it can be told before anything is opened.
+pub fn check(options: &IngestOptions) -> Result<(), Failure> {
+    listen::check(options)?;
+    sinks::check(options)
 }
 
 /// A running ingest.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 
-use super::{Ingest, rules};
+use super::{Ingest, check, rules};
 use crate::account::say;
 use crate::args;
 
@@ -14,7 +14,7 @@ impl Ingest {
     /// Takes new rules about who is let in, and opens files anew. What is not valid changes nothing.
     pub(super) fn reload(&mut self) {
         let argv: Vec<OsString> = std::env::args_os().collect();
-        let options = match args::reparse(&argv) {
+        let options = match args::reparse(&argv).and_then(|options| check(&options).map(|()| options)) {
             Ok(options) => options,
             Err(failure) => return say(&format!("hio-udp: not reloaded: {failure}; going on as before")),
         };
