@@ -26,7 +26,7 @@ impl<'a> Line<'a> {
     pub fn parse(line: &'a [u8]) -> Result<Self, &'static str> {
         let line = std::str::from_utf8(line).map_err(|_| "it is not UTF-8")?;
         let (name, rest) = line.split_once(':').ok_or("no ':' behind a name")?;
-        if name.is_empty() || name.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        if name.is_empty() || name.bytes().any(|byte| byte <= b' ') {
             return Err("the name is empty or has white space in it");
         }
         let mut fields = rest.split('|');
