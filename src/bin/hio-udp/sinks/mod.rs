@@ -197,9 +197,10 @@ impl Sinks {
         self.feeds.iter().any(|feed| feed.is_prompt) && self.feeds.iter().all(|feed| feed.queued() == 0)
     }
 
-    /// Whether none would keep a writer waiting.
-    fn have_room(&self) -> bool {
-        !self.feeds.iter().any(|feed| feed.when_full == WhenFull::Wait && feed.is_full())
+    /// Whether one has nothing to do, and none would keep a writer waiting.
+    fn want_a_part(&self) -> bool {
+        self.feeds.iter().any(|feed| feed.queued() == 0)
+            && !self.feeds.iter().any(|feed| feed.when_full == WhenFull::Wait && feed.is_full())
     }
 
     /// Has every sink open its place anew.

@@ -43,9 +43,10 @@ impl Writer {
         }
     }
 
-    /// To be called now and then: hands over what has waited long enough, if no sink would keep it waiting.
+    /// To be called now and then: hands over what has waited long enough, if a sink is waiting for it and none
+    /// would keep it waiting. While all have work, the chunk fills: queues then hold more.
     pub fn tick(&mut self) {
-        if self.has_something() && self.last_hand_over.elapsed() >= FLUSH_EVERY && self.sinks.have_room() {
+        if self.has_something() && self.last_hand_over.elapsed() >= FLUSH_EVERY && self.sinks.want_a_part() {
             self.hand_over();
         }
     }
