@@ -2,10 +2,10 @@
 //! need not.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::idle::{Waiter, Waiters};
+use super::sync::{AtomicBool, Instant, Ordering};
 use crate::pool::RingPool;
 use crate::ring::RecvRing;
 

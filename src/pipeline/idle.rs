@@ -13,14 +13,9 @@
 //! The two fences are SeqCst, so one of them comes first: at least one of the two threads sees what the
 //! other has written above its fence.
 
-use std::hint;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
-use std::thread::{self, Thread};
-use std::time::Instant;
-
-/// One of several looks so many times before it sleeps: some microseconds, because there may be nothing for long.
-const LOOKS: u32 = 100;
+use super::sync::{
+    AtomicBool, Instant, LOOKS, OnceLock, Ordering, Thread, current, fence, park, park_timeout, spin_loop,
+};
 
 /// One that waits alone, for what others are working at, looks for longer than a sleep and a wake-up take: as long
 /// as they are at work it then never sleeps, and they need not wake it.
@@ -54,16 +49,17 @@ impl Waiter {
                     self.get_up();
                     return ready();
                 }
-                thread::park_timeout(left);
+                park_timeout(left);
             }
         }
     }
 
     /// Says that this thread sleeps, before it looks for the last time.
     fn lie_down(&self) {
-        let thread = self.thread.get_or_init(thread::current);
-        assert_eq!(thread.id(), thread::current().id(), "another thread would be woken");
-        self.asleep.store(true, Ordering::Relaxed);
+        let thread = self.thread.get_or_init(current);
+        assert_eq!(thread.id(), current().id(), "another thread would be woken");
+        // Release, paired with the swap in `wake_if_asleep`: who sees it sees the thread that is to be woken.
+        self.asleep.store(true, Ordering::Release);
         // Paired with the fence in `wake` and `wake_one`: see above.
         fence(Ordering::SeqCst);
     }
@@ -77,7 +73,7 @@ impl Waiter {
     fn sleep(&self) {
         // A park may end without a reason, or for an older one.
         while self.asleep.load(Ordering::Acquire) {
-            thread::park();
+            park();
         }
     }
 
@@ -147,7 +143,7 @@ fn look<T>(times: u32, ready: &mut impl FnMut() -> Option<T>) -> Option<T> {
         if let Some(found) = ready() {
             return Some(found);
         }
-        hint::spin_loop();
+        spin_loop();
     }
     None
 }
@@ -155,6 +151,7 @@ fn look<T>(times: u32, ready: &mut impl FnMut() -> Option<T>) -> Option<T> {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::AtomicUsize;
+    use std::thread;
     use std::time::Duration;
 
     use super::*;

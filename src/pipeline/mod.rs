@@ -19,6 +19,7 @@ mod idle;
 mod reader;
 mod stats;
 mod steering;
+mod sync;
 mod worker;
 
 use std::net::SocketAddr;
