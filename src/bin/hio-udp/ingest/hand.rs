@@ -249,3 +249,61 @@ impl Work {
         self.span = Some((first, Instant::now()));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+    use std::net::UdpSocket;
+    use std::thread;
+    use std::time::Duration;
+
+    use hio_udp::{PeerConfig, Pipeline};
+
+    use super::*;
+    use crate::allocator::allocations;
+    use crate::sinks::{self, Losses, Sinks};
+    use crate::stop::Stop;
+
+    /// More is put together in one piece of memory before the sinks have it.
+    const CHUNK_BYTES: u64 = 1 << 20;
+
+    #[test]
+    fn a_datagram_is_screened_counted_and_encoded_without_an_allocation() {
+        const ROUNDS: u64 = 300;
+        const BURST: u64 = 100;
+        let options = crate::args::ingest_from(["hio-udp", "ingest", "--sink=null"].map(OsString::from).to_vec());
+        let entries = sinks::open(&options.unwrap(), "here").unwrap();
+        let sinks = Arc::new(Sinks::start(entries, 1, Stop::default(), Duration::from_secs(5)).unwrap());
+        let bound = Pipeline::builder(PeerConfig::new().port(0).rx_time(true)).workers(0).bind().unwrap();
+        let to = bound.ha();
+        let writer = Writer::new(Arc::clone(&sinks), to, Arc::new(Losses::new(1, false)));
+        let nets = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<_>>();
+        let limit = Some("1000000000".parse().unwrap());
+        let rules = Rules::new(&nets(&["127.0.0.0/8"]), &nets(&["127.0.0.3/32"]), limit);
+        let hand = Arc::new(Hand::new(Some(writer), Arc::new(Screen::new(Some(rules))), Arc::new(Quota::new(None))));
+        let made = Arc::new(AtomicU64::new(0));
+        let pipeline = bound.start({
+            let (hand, made) = (Arc::clone(&hand), Arc::clone(&made));
+            move |batch| _ = made.fetch_add(allocations(|| hand.take(batch)), Ordering::Relaxed)
+        });
+        let pipeline = pipeline.unwrap();
+        let senders: Vec<UdpSocket> =
+            (1..=4).map(|host| UdpSocket::bind(format!("127.0.0.{host}:0")).unwrap()).collect();
+        for round in 1..=ROUNDS {
+            for i in 0..BURST {
+                senders[i as usize % senders.len()].send_to(&[7; 100], to).unwrap();
+            }
+            while hand.counts().handled() < round * BURST {
+                thread::yield_now();
+            }
+        }
+        pipeline.stop();
+        hand.finish();
+        let counts = hand.counts();
+        assert_eq!((counts.delivered, counts.denied), (ROUNDS * BURST * 3 / 4, ROUNDS * BURST / 4));
+        // One for each chunk, and a few when the thread begins.
+        let made = made.load(Ordering::Relaxed);
+        assert!(made <= counts.delivered * 200 / CHUNK_BYTES + 3, "{made} allocations");
+        assert_eq!(sinks.finish(counts.delivered, 0)[0].account.written, counts.delivered);
+    }
+}
