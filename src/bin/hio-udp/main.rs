@@ -19,9 +19,6 @@
 //! Built on the library's public API only. Exit codes: 0 done, 1 failure, 2 usage.
 
 mod account;
-#[cfg(test)]
-#[path = "../../../tests/support/allocator.rs"]
-mod allocator;
 mod args;
 mod blast;
 mod blocks;

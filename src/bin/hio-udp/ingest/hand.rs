@@ -251,6 +251,10 @@ impl Work {
 }
 
 #[cfg(test)]
+#[path = "../../../../tests/support/allocator.rs"]
+mod allocator;
+
+#[cfg(test)]
 mod tests {
     use std::ffi::OsString;
     use std::net::UdpSocket;
@@ -259,8 +263,8 @@ mod tests {
 
     use hio_udp::{PeerConfig, Pipeline};
 
+    use super::allocator::allocations;
     use super::*;
-    use crate::allocator::allocations;
     use crate::sinks::{self, Losses, Sinks};
     use crate::stop::Stop;
 
