@@ -1,13 +1,14 @@
 //! The built program and its configuration: files, variables, `check`.
 #![cfg(unix)]
 
+use std::io::BufRead;
 use std::process::{Command, Output};
 
 use serde_json::Value;
 
 #[path = "util/program.rs"]
 mod util;
-use util::{PROGRAM, Scratch, number, run};
+use util::{Ingest, PROGRAM, Scratch, number, run};
 
 fn file(name: &str, text: &str) -> Scratch {
     let file = Scratch::new(name);
@@ -35,6 +36,20 @@ fn a_file_alone_runs_an_ingest_and_a_flag_goes_before_it() {
     let output = command.env("HIO_UDP_JSON", "false").env("HIO_UDP_SINK", "").output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     assert!(String::from_utf8(output.stdout).unwrap().contains("delivered + kernel_dropped"));
+}
+
+#[test]
+fn a_file_that_a_variable_names_is_reloaded_like_any_other() {
+    let config = file("reload", "bind = '127.0.0.1:0'\njson = true\n");
+    let mut command = Command::new(PROGRAM);
+    command.arg("ingest").env("HIO_UDP_CONFIG", config.arg());
+    let mut ingest = Ingest::spawn(command);
+    std::fs::write(&config.0, "deny = '192.0.2.0/24'\njson = true\n").unwrap();
+    ingest.signal("HUP");
+    let mut line = String::new();
+    ingest.stderr.read_line(&mut line).unwrap();
+    assert_eq!(line, "hio-udp: reloaded: deny; a restart is needed for bind\n");
+    assert_eq!(ingest.stop().0, 0);
 }
 
 #[test]

@@ -16,7 +16,7 @@ mod values;
 
 use std::ffi::OsString;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::parser::ValueSource;
 use serde::Serialize;
@@ -88,8 +88,10 @@ pub fn merged(options: &mut Options, argv: Vec<OsString>, variables: &Variables)
     }
     let Some((mut given, mut path)) = options.given(&argv[1..]) else { return Ok(argv) };
     let mut settings = environment::settings(options, variables, &given).map_err(Failure::Config)?;
-    if path.is_none() {
-        path = variables.get(&environment::name(CONFIG)).map(PathBuf::from);
+    if let (None, Some(text)) = (&path, variables.get(&environment::name(CONFIG))) {
+        path = Some(text.into());
+        let origin = Origin::Variable(environment::name(CONFIG));
+        settings.push(Setting { name: CONFIG.to_owned(), values: vec![Value::Text(text.clone())], origin });
     }
     given.extend(settings.iter().map(|setting| setting.name.clone()));
     if let Some(path) = &path {
@@ -152,6 +154,8 @@ fn is_given(matches: &clap::ArgMatches, id: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use clap::{Arg, ArgAction, Command, value_parser};
 
     use super::*;
@@ -211,7 +215,11 @@ mod tests {
         let merged = merged.map_err(|failure| failure.to_string().replace(&place, "FILE"))?;
         // As it is used: clap must agree.
         program().try_get_matches_from(&merged).map_err(|error| error.to_string())?;
-        Ok(merged[2..].iter().map(|word| word.to_str().unwrap()).collect::<Vec<_>>().join(" "))
+        let words = merged[2..].iter().map(|word| word.to_str().unwrap());
+        // So that it is known that there is a file, however it was named.
+        let (config, words): (Vec<_>, Vec<_>) = words.partition(|word| *word == format!("--config={place}"));
+        assert_eq!(config.len(), 1, "{words:?}");
+        Ok(words.join(" "))
     }
 
     #[test]
