@@ -26,7 +26,7 @@
 //!
 //! The format: <https://www.ietf.org/archive/id/draft-ietf-opsawg-pcapng-03.html>.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::SystemTime;
 
 /// Types of blocks.
@@ -52,6 +52,9 @@ const LINKTYPE_RAW: u16 = 101;
 const BYTE_ORDER_MAGIC: u32 = 0x1A2B_3C4D;
 /// Times are in units of 10^-9 seconds.
 const NANOSECONDS: u8 = 9;
+
+/// Bytes of an Enhanced Packet Block in front of the packet: type, length, interface, time, and both lengths.
+const PACKET_FRONT: usize = 28;
 
 const IPV4_HEADER: usize = 20;
 const IPV6_HEADER: usize = 40;
@@ -132,58 +135,96 @@ impl<'a> Packet<'a> {
     ///
     /// An IPv4 address beside an IPv6 one is written as its mapped form.
     pub fn put(&self, out: &mut Vec<u8>) {
-        let addresses = (self.src.ip().to_canonical(), self.dst.ip().to_canonical());
-        let ip_header = if matches!(addresses, (IpAddr::V4(_), IpAddr::V4(_))) { IPV4_HEADER } else { IPV6_HEADER };
-        let headers = ip_header + UDP_HEADER;
-        put_block(out, ENHANCED_PACKET, |out| {
-            put_u32(out, 0); // the interface
-            put_time(out, self.time);
-            put_u32(out, (headers + self.data.len()) as u32);
-            put_u32(out, (headers + self.original_len) as u32);
-            self.put_headers(out, addresses);
-            out.extend_from_slice(self.data);
-            // IPv4 may go without a UDP checksum, IPv6 may not (RFC 8200, 8.1).
-            if ip_header == IPV6_HEADER {
-                let start = out.len() - headers - self.data.len();
-                put_udp_checksum(&mut out[start..], self.data.len() < self.original_len);
-            }
-            put_padding(out, headers + self.data.len());
-            if let Some(flow) = self.flow {
-                put_option(out, EPB_FLAGS, &flow.bits().to_le_bytes());
-            }
-            if self.dropped > 0 {
-                put_option(out, EPB_DROPCOUNT, &self.dropped.to_le_bytes());
-            }
-            if self.flow.is_some() || self.dropped > 0 {
-                put_option(out, OPT_ENDOFOPT, &[]);
-            }
-        });
+        match (self.src.ip().to_canonical(), self.dst.ip().to_canonical()) {
+            (IpAddr::V4(from), IpAddr::V4(to)) => self.put_behind(self.ipv4_headers(from, to), out),
+            (from, to) => self.put_behind(self.ipv6_headers(as_v6(from), as_v6(to)), out),
+        }
     }
 
-    /// Appends IP and UDP headers, without a UDP checksum.
-    fn put_headers(&self, out: &mut Vec<u8>, addresses: (IpAddr, IpAddr)) {
-        let start = out.len();
-        // Longer than any real one only where the kernel said something impossible.
-        let udp_len = be_u16_at_most(UDP_HEADER + self.original_len);
-        match addresses {
-            (IpAddr::V4(from), IpAddr::V4(to)) => {
-                let total = be_u16_at_most(IPV4_HEADER + UDP_HEADER + self.original_len);
-                out.extend_from_slice(&[0x45, 0, total[0], total[1], 0, 0, 0, 0, HOPS, PROTOCOL_UDP, 0, 0]);
-                out.extend_from_slice(&from.octets());
-                out.extend_from_slice(&to.octets());
-                let sum = (!ones_complement_sum(0, &out[start..])).to_be_bytes();
-                out[start + 10..start + 12].copy_from_slice(&sum);
-            }
-            (from, to) => {
-                out.extend_from_slice(&[0x60, 0, 0, 0, udp_len[0], udp_len[1], PROTOCOL_UDP, HOPS]);
-                out.extend_from_slice(&as_v6(from));
-                out.extend_from_slice(&as_v6(to));
-            }
+    /// Appends the packet as it stands behind its headers.
+    ///
+    /// All lengths are known before, and what has a fixed place in front is put together first, so that it takes a
+    /// few copies and not one for each field: most of what it costs to store a small datagram is spent here.
+    fn put_behind<const HEADERS: usize>(&self, headers: [u8; HEADERS], out: &mut Vec<u8>) {
+        let captured = HEADERS + self.data.len();
+        let padding = captured.wrapping_neg() % 4;
+        let options = self.options_len();
+        let len = (PACKET_FRONT + captured + padding + options + 4) as u32;
+        let nanos = nanos(self.time);
+        let mut front = [0; PACKET_FRONT];
+        front[..4].copy_from_slice(&ENHANCED_PACKET.to_le_bytes());
+        front[4..8].copy_from_slice(&len.to_le_bytes());
+        // Behind them the interface's number, 0.
+        front[12..16].copy_from_slice(&((nanos >> 32) as u32).to_le_bytes());
+        front[16..20].copy_from_slice(&(nanos as u32).to_le_bytes());
+        front[20..24].copy_from_slice(&(captured as u32).to_le_bytes());
+        front[24..].copy_from_slice(&((HEADERS + self.original_len) as u32).to_le_bytes());
+        out.reserve(len as usize);
+        out.extend_from_slice(&front);
+        out.extend_from_slice(&headers);
+        out.extend_from_slice(self.data);
+        out.extend_from_slice(&[0; 3][..padding]);
+        if options > 0 {
+            self.put_options(out);
         }
-        out.extend_from_slice(&self.src.port().to_be_bytes());
-        out.extend_from_slice(&self.dst.port().to_be_bytes());
-        out.extend_from_slice(&udp_len);
-        out.extend_from_slice(&[0, 0]);
+        put_u32(out, len);
+    }
+
+    fn options_len(&self) -> usize {
+        let flow = if self.flow.is_some() { 4 + 4 } else { 0 };
+        let dropped = if self.dropped > 0 { 4 + 8 } else { 0 };
+        let end = if flow + dropped > 0 { 4 } else { 0 };
+        flow + dropped + end
+    }
+
+    /// Appends the options there are, and their end.
+    fn put_options(&self, out: &mut Vec<u8>) {
+        if let Some(flow) = self.flow {
+            put_option(out, EPB_FLAGS, &flow.bits().to_le_bytes());
+        }
+        if self.dropped > 0 {
+            put_option(out, EPB_DROPCOUNT, &self.dropped.to_le_bytes());
+        }
+        put_option(out, OPT_ENDOFOPT, &[]);
+    }
+
+    /// IPv4 may go without a UDP checksum (RFC 768), so this one does.
+    fn ipv4_headers(&self, from: Ipv4Addr, to: Ipv4Addr) -> [u8; IPV4_HEADER + UDP_HEADER] {
+        let total = be_u16_at_most(IPV4_HEADER + UDP_HEADER + self.original_len);
+        let mut headers = [0; IPV4_HEADER + UDP_HEADER];
+        headers[..12].copy_from_slice(&[0x45, 0, total[0], total[1], 0, 0, 0, 0, HOPS, PROTOCOL_UDP, 0, 0]);
+        headers[12..16].copy_from_slice(&from.octets());
+        headers[16..20].copy_from_slice(&to.octets());
+        let sum = (!ones_complement_sum(0, &headers[..IPV4_HEADER])).to_be_bytes();
+        headers[10..12].copy_from_slice(&sum);
+        headers[IPV4_HEADER..].copy_from_slice(&self.udp_header());
+        headers
+    }
+
+    /// IPv6 may not go without a UDP checksum (RFC 8200, 8.1); that of a cut packet cannot be known, nor checked.
+    fn ipv6_headers(&self, from: [u8; 16], to: [u8; 16]) -> [u8; IPV6_HEADER + UDP_HEADER] {
+        let udp = self.udp_header();
+        let mut headers = [0; IPV6_HEADER + UDP_HEADER];
+        headers[..8].copy_from_slice(&[0x60, 0, 0, 0, udp[4], udp[5], PROTOCOL_UDP, HOPS]);
+        headers[8..24].copy_from_slice(&from);
+        headers[24..40].copy_from_slice(&to);
+        headers[IPV6_HEADER..].copy_from_slice(&udp);
+        let is_cut = self.data.len() < self.original_len;
+        let pseudo = (UDP_HEADER + self.data.len()) as u32 + u32::from(PROTOCOL_UDP);
+        // The addresses and the UDP header are of even length, so what follows them can be summed up apart.
+        let before_data = u32::from(ones_complement_sum(pseudo, &headers[8..]));
+        let sum = if is_cut { 0 } else { !ones_complement_sum(before_data, self.data) };
+        let field = if sum == 0 { 0xFFFF } else { sum }; // 0 would mean "none" (RFC 768)
+        headers[IPV6_HEADER + 6..].copy_from_slice(&field.to_be_bytes());
+        headers
+    }
+
+    /// Without a checksum.
+    fn udp_header(&self) -> [u8; UDP_HEADER] {
+        let (src, dst) = (self.src.port().to_be_bytes(), self.dst.port().to_be_bytes());
+        // Longer than any real one only where the kernel said something impossible.
+        let len = be_u16_at_most(UDP_HEADER + self.original_len);
+        [src[0], src[1], dst[0], dst[1], len[0], len[1], 0, 0]
     }
 }
 
@@ -247,13 +288,18 @@ fn put_padding(out: &mut Vec<u8>, len: usize) {
     out.extend_from_slice(&[0; 3][..len.wrapping_neg() % 4]);
 }
 
-/// Appends a time: nanoseconds since 1970, the high word first; a time outside of what fits is the
-/// nearest that does.
+/// Appends a time, the high word first.
 fn put_time(out: &mut Vec<u8>, time: SystemTime) {
-    let nanos = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
-    let nanos = u64::try_from(nanos).unwrap_or(u64::MAX); // in the year 2554
+    let nanos = nanos(time);
     put_u32(out, (nanos >> 32) as u32);
     put_u32(out, nanos as u32);
+}
+
+/// Nanoseconds since 1970; of a time outside of what fits, the nearest that does.
+fn nanos(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    // Ends in the year 2554.
+    since.as_secs().saturating_mul(1_000_000_000).saturating_add(since.subsec_nanos().into())
 }
 
 fn put_u16(out: &mut Vec<u8>, value: u16) {
@@ -273,16 +319,6 @@ fn as_v6(ip: IpAddr) -> [u8; 16] {
         IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
         IpAddr::V6(v6) => v6.octets(),
     }
-}
-
-/// Puts the UDP checksum into an IPv6 packet; that of a cut one cannot be known, nor checked.
-fn put_udp_checksum(packet: &mut [u8], is_cut: bool) {
-    let addresses_and_udp = &packet[8..];
-    let udp_len = packet.len() - IPV6_HEADER;
-    let pseudo = udp_len as u32 + u32::from(PROTOCOL_UDP);
-    let sum = if is_cut { 0 } else { !ones_complement_sum(pseudo, addresses_and_udp) };
-    let field = if sum == 0 { 0xFFFF } else { sum }; // 0 would mean "none" (RFC 768)
-    packet[IPV6_HEADER + 6..IPV6_HEADER + 8].copy_from_slice(&field.to_be_bytes());
 }
 
 /// The Internet checksum's sum (RFC 1071), before it is inverted.
