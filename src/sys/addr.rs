@@ -1,7 +1,7 @@
 //! Socket addresses between Rust and the kernel's C structs.
 #![allow(unsafe_code)]
 
-use std::mem::{align_of, size_of};
+use std::mem::{align_of, offset_of, size_of};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::ptr;
 
@@ -11,6 +11,12 @@ const _: () = assert!(size_of::<sockaddr_in>() <= size_of::<sockaddr_storage>())
 const _: () = assert!(size_of::<sockaddr_in6>() <= size_of::<sockaddr_storage>());
 const _: () = assert!(align_of::<sockaddr_in>() <= align_of::<sockaddr_storage>());
 const _: () = assert!(align_of::<sockaddr_in6>() <= align_of::<sockaddr_storage>());
+// The family stands at one place in all three, which is what tells them apart.
+const _: () = assert!(offset_of!(sockaddr_in, sin_family) == offset_of!(sockaddr_storage, ss_family));
+const _: () = assert!(offset_of!(sockaddr_in6, sin6_family) == offset_of!(sockaddr_storage, ss_family));
+// ip(7), ipv6(7): without gaps, so that an address of the length the kernel tells has no byte that nobody wrote.
+const _: () = assert!(size_of::<sockaddr_in>() == 16 && offset_of!(sockaddr_in, sin_addr) == 4);
+const _: () = assert!(size_of::<sockaddr_in6>() == 28 && offset_of!(sockaddr_in6, sin6_scope_id) == 24);
 
 /// A storage of zeroes, which is a valid address of family AF_UNSPEC.
 pub(super) fn empty() -> sockaddr_storage {

@@ -5,7 +5,7 @@
 #![allow(unsafe_code)]
 #![cfg_attr(force_single, allow(dead_code))]
 
-use std::mem::size_of;
+use std::mem::{offset_of, size_of};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
@@ -35,6 +35,14 @@ pub(crate) const CONTROL_BYTES: usize = space(TIME_BYTES)                    // 
     + space(size_of::<c_int>())                                            // IPV6_TCLASS
     + space(size_of::<c_int>())                                            // UDP_GRO
     + space(size_of::<u32>()); // SO_RXQ_OVFL
+
+// What the readers below expect where in a payload (recvmsg(2), ip(7), ipv6(7)).
+const _: () = assert!(offset_of!(libc::timespec, tv_nsec) == size_of::<libc::c_long>());
+const _: () = assert!(TIME_BYTES == 2 * size_of::<libc::c_long>());
+const _: () = assert!(offset_of!(libc::in_pktinfo, ipi_ifindex) == 0 && offset_of!(libc::in_pktinfo, ipi_addr) == 8);
+const _: () = assert!(size_of::<libc::in_pktinfo>() == 12 && size_of::<libc::in6_pktinfo>() == 20);
+const _: () =
+    assert!(offset_of!(libc::in6_pktinfo, ipi6_addr) == 0 && offset_of!(libc::in6_pktinfo, ipi6_ifindex) == 16);
 
 /// Everything the control messages of one datagram said; `None` where they said nothing.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

@@ -21,12 +21,16 @@ pub(crate) struct Instruction {
 
 #[cfg(target_os = "linux")]
 mod linux {
-    use std::mem::{size_of, size_of_val};
+    use std::mem::{offset_of, size_of, size_of_val};
     use std::os::fd::AsRawFd;
 
     use libc::{c_ulong, c_ushort, c_void, socklen_t};
 
     use super::{Instruction, UdpSocket, io};
+
+    // `struct sock_filter` and `struct sock_fprog` (linux/filter.h).
+    const _: () = assert!(size_of::<libc::sock_filter>() == 8 && offset_of!(libc::sock_filter, k) == 4);
+    const _: () = assert!(offset_of!(libc::sock_fprog, filter) == size_of::<usize>());
 
     /// Lets `program` say which socket of the group a datagram goes to, in order of their binding
     /// (SO_ATTACH_REUSEPORT_CBPF, socket(7)).

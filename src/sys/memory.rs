@@ -57,7 +57,12 @@ const ROOM_BYTES: usize = UNPADDED_BYTES.next_multiple_of(LINE_BYTES) - UNPADDED
 #[allow(dead_code, reason = "for io_uring only")]
 pub(super) const NAME_BYTES: usize = size_of::<sockaddr_storage>() + ROOM_BYTES;
 
-const _: () = assert!(size_of::<Out>() == 16);
+const _: () = assert!(size_of::<Out>() == 16 && align_of::<Out>() == 4);
+const _: () = assert!(offset_of!(Out, name_len) == 0 && offset_of!(Out, control_len) == 4);
+const _: () = assert!(offset_of!(Out, payload_len) == 8 && offset_of!(Out, flags) == 12);
+const _: () = assert!(offset_of!(Prefix, out) == 0);
+const _: () = assert!(offset_of!(Prefix, name) % align_of::<sockaddr_storage>() == 0);
+const _: () = assert!(size_of::<Line>() == LINE_BYTES && size_of::<Prefix>() % LINE_BYTES == 0);
 const _: () = assert!(offset_of!(Prefix, name) == size_of::<Out>());
 const _: () = assert!(offset_of!(Prefix, control) == size_of::<Out>() + NAME_BYTES);
 const _: () = assert!(offset_of!(Prefix, control) % align_of::<cmsghdr>() == 0);

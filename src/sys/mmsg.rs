@@ -404,6 +404,149 @@ mod tests {
         assert_eq!(RecvSlots::new(half, half, false).err().unwrap().kind(), io::ErrorKind::OutOfMemory);
     }
 
+    /// `recvmmsg` of a kernel made up here: what it writes is known to the byte, and any shape of ring and datagram
+    /// can be had without a system call, under valgrind and AddressSanitizer too.
+    mod made_up_kernel {
+        use super::*;
+
+        /// What memory is filled with before anything is received (`Memory::new`).
+        const UNTOUCHED: u8 = 0xA5;
+
+        #[derive(Clone)]
+        struct Datagram {
+            src: SocketAddr,
+            payload: Vec<u8>,
+            control: Vec<u8>,
+        }
+
+        /// The numbers of a run that can be had again.
+        struct Lots(u64);
+
+        impl Lots {
+            fn below(&mut self, end: usize) -> usize {
+                self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                (self.0 >> 33) as usize % end
+            }
+
+            fn datagram(&mut self, slot_bytes: usize, is_cut: bool, is_v6: bool) -> Datagram {
+                let number = self.below(256) as u8;
+                let ip = [number; 16];
+                let src = if is_v6 { SocketAddr::from((ip, 6)) } else { SocketAddr::from(([10, 0, 0, number], 4)) };
+                let len = if is_cut { slot_bytes + 1 + self.below(9) } else { self.below(slot_bytes + 1) };
+                let mut control = Vec::new();
+                if self.below(2) == 0 {
+                    let drops = u32::from(number).to_ne_bytes();
+                    cmsg::tests::put(&mut control, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, &drops);
+                }
+                Datagram { src, payload: (0..len).map(|i| number.wrapping_add(i as u8)).collect(), control }
+            }
+        }
+
+        /// Copies as much of `bytes` as there is `room` for to where the kernel is told to.
+        fn write(bytes: &[u8], to: *mut libc::c_void, room: usize) -> usize {
+            let len = bytes.len().min(room);
+            // SAFETY: every pointer and length of a header was wired by `RecvSlots::new`, or restored by `prepare`:
+            // that they fit is what is tried here.
+            unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), to.cast(), len) };
+            len
+        }
+
+        /// Fills headers as the kernel does (`___sys_recvmsg` in net/socket.c, put_cmsg in net/core/scm.c).
+        fn recvmmsg(headers: &mut [mmsghdr], datagrams: &[Datagram]) -> usize {
+            for (header, datagram) in headers.iter_mut().zip(datagrams) {
+                let hdr = &mut header.msg_hdr;
+                let mut name = addr::empty();
+                let name_len = addr::encode(datagram.src, &mut name) as usize;
+                // SAFETY: so many bytes of it were just written, and the others are zeroes.
+                let name = unsafe { std::slice::from_raw_parts((&raw const name).cast::<u8>(), name_len) };
+                hdr.msg_namelen = write(name, hdr.msg_name, hdr.msg_namelen as usize) as socklen_t;
+                // SAFETY: `new` made it lead to an iovec that the slots still have.
+                let iov = unsafe { *hdr.msg_iov };
+                let stored = write(&datagram.payload, iov.iov_base, iov.iov_len);
+                let control_len = write(&datagram.control, hdr.msg_control, hdr.msg_controllen as _);
+                hdr.msg_controllen = control_len as _;
+                hdr.msg_flags = if stored < datagram.payload.len() { libc::MSG_TRUNC } else { 0 };
+                header.msg_len = datagram.payload.len() as c_uint;
+            }
+            headers.len().min(datagrams.len())
+        }
+
+        /// The slots' own way around the system call, as `recv` goes it.
+        fn receive(slots: &mut RecvSlots, datagrams: &[Datagram]) -> Received {
+            slots.forget();
+            slots.prepare();
+            let filled = recvmmsg(&mut slots.headers, datagrams);
+            let sums = Sums::of(&mut slots.headers[..filled], |_, _| {});
+            slots.tally(&sums, Filled { slots: filled, calls: 1, ended_by: None })
+        }
+
+        fn assert_holds(slots: &RecvSlots, received: &Received, datagrams: &[Datagram]) {
+            let (batch, slot_bytes) = (slots.batch(), slots.slot_bytes());
+            let stored = |datagram: &Datagram| datagram.payload.len().min(slot_bytes);
+            assert_eq!(
+                (received.slots, received.deliverable, batch.len()),
+                (datagrams.len(), batch.len(), batch.len())
+            );
+            assert_eq!(received.bytes, datagrams.iter().map(stored).sum::<usize>());
+            let newest = datagrams.last().and_then(|datagram| cmsg::kernel_drops(&datagram.control));
+            assert_eq!(received.kernel_drops, newest);
+            for (i, datagram) in datagrams.iter().enumerate() {
+                let slot = batch.slot(i);
+                assert_eq!((slot.src, slot.original_len), (Some(datagram.src), datagram.payload.len()));
+                assert_eq!(slot.data, &datagram.payload[..stored(datagram)]);
+                assert_eq!(slot.control, datagram.control);
+                if let Shape::Plain(family) = batch.shape() {
+                    let whole = batch.whole_slot(i, family).unwrap();
+                    assert_eq!((whole.src, whole.data, whole.control), (datagram.src, slot.data, slot.control));
+                }
+            }
+        }
+
+        #[test]
+        fn every_shape_of_ring_gives_back_what_was_written_and_nothing_is_written_beside() {
+            let mut lots = Lots(7);
+            for slot_bytes in [0, 1, 2, 63, 64, 65, 127, 128, 1240, 9000] {
+                for count in [1, 2, 3, 17] {
+                    let mut slots = RecvSlots::new(count, slot_bytes, false).unwrap();
+                    let mut most_stored = vec![0; count];
+                    for round in 0..24 {
+                        let (mixes, cuts) = (round % 3 == 1, round % 4 == 3);
+                        let datagrams: Vec<Datagram> = (0..lots.below(count + 1))
+                            .map(|_| {
+                                let is_cut = cuts && lots.below(3) == 0;
+                                let is_v6 = if mixes { lots.below(2) == 0 } else { round % 2 == 0 };
+                                lots.datagram(slot_bytes, is_cut, is_v6)
+                            })
+                            .collect();
+                        let received = receive(&mut slots, &datagrams);
+                        assert_holds(&slots, &received, &datagrams);
+                        for (most, datagram) in most_stored.iter_mut().zip(&datagrams) {
+                            *most = datagram.payload.len().min(slot_bytes).max(*most);
+                        }
+                        for (i, most) in most_stored.iter().enumerate() {
+                            // SAFETY: there is a slot for each, of so many bytes.
+                            let payload = unsafe { slots.memory.view().payload(i, slot_bytes) };
+                            assert!(payload[*most..].iter().all(|byte| *byte == UNTOUCHED), "slot {i} of {count}");
+                        }
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn control_data_as_long_as_there_is_room_for_is_read_to_its_last_byte() {
+            let mut slots = RecvSlots::new(2, 10, false).unwrap();
+            let control: Vec<u8> = (0..cmsg::CONTROL_BYTES).map(|i| i as u8).collect();
+            let datagram = Datagram { src: ([127, 0, 0, 1], 9).into(), payload: vec![1; 10], control };
+            let datagrams = [datagram.clone(), datagram];
+            assert_eq!(receive(&mut slots, &datagrams).slots, 2);
+            let batch = slots.batch();
+            for (i, datagram) in datagrams.iter().enumerate() {
+                assert_eq!((batch.slot(i).control, batch.slot(i).data), (&datagram.control[..], &[1; 10][..]));
+            }
+        }
+    }
+
     mod uring {
         use super::super::fault::{self, Fault};
         use super::*;

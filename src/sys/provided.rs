@@ -3,6 +3,7 @@
 
 use std::alloc::{self, Layout};
 use std::io;
+use std::mem::{align_of, size_of};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, Ordering};
 
@@ -10,6 +11,9 @@ use io_uring::IoUring;
 use io_uring::types::BufRingEntry;
 
 use super::{Call, fault};
+
+// `io_uring_buf` (linux/io_uring.h): entries follow each other without gaps.
+const _: () = assert!(size_of::<BufRingEntry>() == 16 && align_of::<BufRingEntry>() <= 16);
 
 /// The group of the one buffer ring each io_uring here has.
 pub(super) const GROUP: u16 = 0;

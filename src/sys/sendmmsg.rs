@@ -6,7 +6,7 @@
 
 use std::io;
 use std::marker::PhantomData;
-use std::mem::{offset_of, size_of};
+use std::mem::{align_of, offset_of, size_of};
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::ptr;
@@ -31,6 +31,11 @@ struct SegmentControl {
     segment_len: u16,
 }
 
+const _: () = assert!(offset_of!(SegmentControl, header) == 0);
+const _: () = assert!(offset_of!(SegmentControl, segment_len) == size_of::<cmsghdr>());
+// The kernel reads headers of control messages that are aligned, and whole (CMSG_OK in linux/socket.h).
+const _: () = assert!(align_of::<SegmentControl>() >= align_of::<cmsghdr>());
+
 impl SegmentControl {
     fn new() -> Self {
         // SAFETY: all zeroes is a valid cmsghdr; it is made of integers.
@@ -51,6 +56,9 @@ struct Row {
     /// How many datagrams it has.
     len: usize,
 }
+
+// A control pointer leads to the row.
+const _: () = assert!(offset_of!(Row, control) == 0);
 
 /// Headers for one `sendmmsg`; the payloads stay with whoever owns them.
 pub(crate) struct SendBatch {
