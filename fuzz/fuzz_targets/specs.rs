@@ -35,6 +35,8 @@ mod inspect;
 mod machine;
 #[path = "../../src/bin/hio-udp/manual.rs"]
 mod manual;
+#[path = "../../src/bin/hio-udp/notes.rs"]
+mod notes;
 #[path = "../../src/bin/hio-udp/packets.rs"]
 mod packets;
 #[path = "../../src/bin/hio-udp/privileges.rs"]
@@ -61,6 +63,8 @@ mod stop;
 mod summary;
 #[path = "../../src/bin/hio-udp/timeline.rs"]
 mod timeline;
+#[path = "../../src/bin/hio-udp/top/mod.rs"]
+mod top;
 #[path = "../../src/bin/hio-udp/unpack.rs"]
 mod unpack;
 #[path = "../../src/bin/hio-udp/utc.rs"]

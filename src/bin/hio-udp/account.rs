@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::failure::Failure;
 use crate::heavy::Weight;
+pub use crate::notes::say;
 use crate::sinks::SinkAccount;
 
 /// The final account of an ingest.
@@ -165,11 +166,6 @@ pub fn printed(result: io::Result<()>) -> Result<(), Failure> {
         }
         _ => Ok(()),
     }
-}
-
-/// Says something on standard error; that nobody hears it is no reason to stop, as it is for `eprintln!`.
-pub fn say(text: &str) {
-    let _ = writeln!(io::stderr(), "{text}");
 }
 
 /// `1234567` as `1,234,567`.

@@ -10,8 +10,9 @@ use crate::account::{grouped, print_line, say};
 use crate::args::{BlastOptions, HostPort, IngestOptions, Rate};
 use crate::blast;
 use crate::failure::Failure;
-use crate::ingest::Ingest;
+use crate::ingest::{Ingest, stop_on_signals};
 use crate::stop::Stop;
+use crate::top;
 
 /// How long the load lasts.
 const LOAD_TIME: Duration = Duration::from_secs(5);
@@ -23,7 +24,8 @@ const SIZE_BYTES: usize = 100;
 const SETTLE: Duration = Duration::from_secs(2);
 
 pub fn run(mut options: IngestOptions) -> Result<(), Failure> {
-    let stop = Stop::on_signals().map_err(|error| Failure::run(format!("cannot catch signals: {error}")))?;
+    let stop = stop_on_signals(&options)?;
+    top::check(&options)?;
     let is_json = options.json;
     options.bind = vec![HostPort { host: "127.0.0.1".to_owned(), port: 0 }];
     let path = new_file().map_err(|error| {

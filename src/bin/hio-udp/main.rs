@@ -4,7 +4,7 @@
 //!  main ── args ── ingest ── screen  (which datagrams are taken in)
 //!            │        ├───── sinks   (where they go, each in a thread of its own)
 //!            │        ├───── probe   (recognises blast's datagrams), heavy (counts sources)
-//!            │        ├───── status  (the live line)
+//!            │        ├───── status  (the live line), top (the whole terminal) ── notes
 //!            │        └───── account (what became of every datagram)
 //!            ├── blast ───── probe   (makes them)
 //!            ├── demo: both at once
@@ -34,6 +34,7 @@ mod ingest;
 mod inspect;
 mod machine;
 mod manual;
+mod notes;
 mod packets;
 mod privileges;
 mod probe;
@@ -47,6 +48,7 @@ mod status;
 mod stop;
 mod summary;
 mod timeline;
+mod top;
 mod unpack;
 mod utc;
 mod window;

@@ -110,7 +110,7 @@ fn new_bar() -> ProgressBar {
     ProgressBar::new_spinner().with_style(ProgressStyle::with_template("{wide_msg}").expect("a fixed template"))
 }
 
-fn size(bytes: u64) -> String {
+pub fn size(bytes: u64) -> String {
     indicatif::DecimalBytes(bytes).to_string()
 }
 

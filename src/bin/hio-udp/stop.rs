@@ -15,31 +15,41 @@ pub struct Stop {
     flag: Arc<AtomicBool>,
     /// When it counts as raised in any case.
     at: Option<Instant>,
+    /// Those that raise it.
+    signals: Vec<i32>,
 }
 
 impl Stop {
-    /// A flag that SIGINT, SIGTERM and SIGHUP raise.
+    /// A flag that SIGINT, SIGTERM and SIGHUP raise; a second one ends the program.
     pub fn on_signals() -> io::Result<Self> {
-        Self::on(stopping_signals())
+        let stop = Self::on_first_signal(true)?;
+        stop.end_on_second_signal()?;
+        Ok(stop)
     }
 
-    /// A flag that SIGINT and SIGTERM raise.
-    pub fn on_signals_but_hangup() -> io::Result<Self> {
-        Self::on(vec![SIGINT, SIGTERM])
-    }
-
-    fn on(signals: Vec<i32>) -> io::Result<Self> {
-        let stop = Self::default();
+    /// A flag that SIGINT and SIGTERM raise, and SIGHUP if asked for, as often as they come.
+    pub fn on_first_signal(is_hangup_one: bool) -> io::Result<Self> {
+        let signals = if is_hangup_one { stopping_signals() } else { vec![SIGINT, SIGTERM] };
+        let stop = Self { signals, ..Self::default() };
         // With any handler at all, a write past the limit on the size of files is an error like that
         // of a full disk; without, its signal would end the program and the account with it.
         #[cfg(unix)]
         flag::register(signal_hook::consts::SIGXFSZ, Arc::default())?;
-        for signal in signals {
-            // Registered first, so that it sees the flag before this signal raises it.
-            flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&stop.flag))?;
-            flag::register(signal, Arc::clone(&stop.flag))?;
+        for signal in &stop.signals {
+            flag::register(*signal, Arc::clone(&stop.flag))?;
         }
         Ok(stop)
+    }
+
+    /// From now on the program ends at once with a signal that comes when a stop has been asked for.
+    pub fn end_on_second_signal(&self) -> io::Result<()> {
+        let is_second = Arc::new(AtomicBool::new(self.flag.load(Ordering::Relaxed)));
+        for signal in &self.signals {
+            // Registered first, so that it sees the flag before this signal raises it.
+            flag::register_conditional_shutdown(*signal, 128 + signal, Arc::clone(&is_second))?;
+            flag::register(*signal, Arc::clone(&is_second))?;
+        }
+        Ok(())
     }
 
     /// The same flag, which also counts as raised from `at` on.

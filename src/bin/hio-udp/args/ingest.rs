@@ -106,6 +106,11 @@ pub struct IngestOptions {
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
+    /// Show rates, losses, shards, sinks and the heaviest sources on the whole terminal, which standard error
+    /// must be (Unix). Keys: q stops, ? tells the others.
+    #[arg(long)]
+    pub top: bool,
+
     /// Print the final account as one JSON object.
     #[arg(long)]
     pub json: bool,
@@ -151,6 +156,7 @@ Examples:
   hio-udp ingest --bind 0.0.0.0:5000 --join 239.1.1.1%eth0 --allow 192.0.2.0/24 --rate-limit 10000:500
   hio-udp ingest --sink pcapng:kept --sink udp:192.0.2.7:2055 --sink udp:192.0.2.8:2055
   hio-udp ingest --count 1000 --json | jq .kernel_dropped
+  hio-udp ingest --bind 0.0.0.0:2055 --shards 2 --top
 
 The account: every datagram that reached a socket is in exactly one of delivered, denied, rate_limited,
 kernel_dropped and left_behind; for --out and each --sink, every delivered one is in written or not_written.

@@ -2,8 +2,9 @@
 //!
 //! Each `--bind` is a pipeline of the library's. Each of its threads has a [`Hand`], which takes batches and
 //! gives datagrams to the sinks; these have threads of their own. A housekeeper hands over what has waited
-//! long enough. The main thread shows the status line, waits for the stop, and draws the account.
+//! long enough. The main thread shows the status line or the view, waits for the stop, and draws the account.
 
+mod display;
 mod hand;
 mod housekeeper;
 mod listen;
@@ -19,7 +20,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hio_udp::{Pipeline, PipelineStats};
+use hio_udp::{Direction, Pipeline, PipelineStats};
 
 use crate::account::{Account, ShardAccount, SourceAccount, say};
 use crate::args::IngestOptions;
@@ -27,9 +28,11 @@ use crate::failure::Failure;
 use crate::probe::Tracker;
 use crate::screen::{Rules, Screen};
 use crate::sinks::{self, Losses, Sinks, Writer};
-use crate::status::StatusLine;
 use crate::stop::{Asks, Stop};
-use hand::{Counts, Hand};
+use crate::top;
+use display::Display;
+use hand::Hand;
+pub use hand::{Counts, FILLS};
 use housekeeper::Housekeeper;
 use listen::Bound;
 use quota::Quota;
@@ -43,16 +46,28 @@ const LOOK_AROUND: Duration = Duration::from_millis(20);
 const SOURCES_TOLD: usize = 10;
 
 pub fn run(options: IngestOptions) -> Result<(), Failure> {
-    // Without a file there is nothing to read again, and the end of the terminal is meant.
-    let stop = if options.config.is_some() { Stop::on_signals_but_hangup() } else { Stop::on_signals() };
-    let stop = stop.map_err(|error| Failure::run(format!("cannot catch signals: {error}")))?;
+    let stop = stop_on_signals(&options)?;
     check(&options)?;
+    top::check(&options)?;
     let (is_json, is_stdout_taken) = (options.json, options.sinks.iter().any(sinks::Spec::takes_stdout));
     let ingest = Ingest::start(options, stop, None)?;
     say(&format!("receiving on {}; Ctrl-C stops", ingest.place));
     let (account, failure) = ingest.wait();
     let printed = if is_stdout_taken { account.say(is_json) } else { account.print(is_json) };
     failure.map_or(printed, Err)
+}
+
+/// The stop that signals ask for.
+pub fn stop_on_signals(options: &IngestOptions) -> Result<Stop, Failure> {
+    // Without a file there is nothing to read again, and the end of the terminal is meant.
+    let stop = Stop::on_first_signal(options.config.is_none()).and_then(|stop| {
+        // While a view has the terminal, a second one must not end the program: the terminal would stay as it is.
+        if !options.top {
+            stop.end_on_second_signal()?;
+        }
+        Ok(stop)
+    });
+    stop.map_err(|error| Failure::run(format!("cannot catch signals: {error}")))
 }
 
 /// What does not go together, as far as it can be told before anything is opened.
@@ -70,6 +85,7 @@ pub struct Ingest {
     housekeeper: Housekeeper,
     count: Option<u64>,
     out: Option<PathBuf>,
+    has_view: bool,
     stop: Stop,
     asks: Asks,
     screen: Arc<Screen>,
@@ -118,8 +134,8 @@ impl Ingest {
         }
         let watch = Arc::new(Watch { since: Instant::now(), listeners, sinks });
         let housekeeper = Housekeeper::start(Arc::clone(&watch)).map_err(no_thread)?;
-        let (count, out, words) = (options.count, options.out, options.words);
-        Ok(Self { place, watch, pipelines, housekeeper, count, out, stop, asks, screen, words, sender })
+        let (count, out, has_view, words) = (options.count, options.out, options.top, options.words);
+        Ok(Self { place, watch, pipelines, housekeeper, count, out, has_view, stop, asks, screen, words, sender })
     }
 
     /// The first address it receives on.
@@ -132,9 +148,9 @@ impl Ingest {
         Arc::clone(&self.watch)
     }
 
-    /// Shows the status line until the end, and gives the account.
+    /// Shows the status line or the view until the end, and gives the account.
     pub fn wait(mut self) -> (Account, Option<Failure>) {
-        let mut line = StatusLine::new();
+        let mut display = Display::open(self.has_view);
         while !self.stop.asked() {
             if self.is_done() {
                 let Some(sender) = &self.sender else { break };
@@ -147,11 +163,15 @@ impl Ingest {
             if self.asks.take_reload() {
                 self.reload();
             }
-            if line.is_due() {
-                line.show(&self.watch.snapshot());
+            if display.turn(&self.watch) {
+                self.sender.as_ref().unwrap_or(&self.stop).ask();
             }
         }
-        line.clear();
+        display.close();
+        if self.has_view {
+            // Should it fail, this stop takes its ordinary time.
+            let _ = self.sender.as_ref().unwrap_or(&self.stop).end_on_second_signal();
+        }
         self.end()
     }
 
@@ -209,7 +229,7 @@ fn start_one(
     quota: &Arc<Quota>,
 ) -> io::Result<(Pipeline, Listener)> {
     let Bound { pipeline, sockets, is_passed } = bound;
-    let local = pipeline.ha();
+    let (local, recv_buf_bytes) = (pipeline.ha(), pipeline.buf_report(Direction::Receive).actual_bytes);
     let losses = Arc::new(Losses::new(sockets, is_passed));
     let mut hands = Vec::new();
     let pipeline = pipeline.start_with(|_| {
@@ -219,7 +239,7 @@ fn start_one(
         move |batch| hand.take(batch)
     })?;
     let monitor = pipeline.monitor();
-    Ok((pipeline, Listener { local, monitor, hands }))
+    Ok((pipeline, Listener { local, recv_buf_bytes, monitor, hands }))
 }
 
 /// Adds what one address has brought.

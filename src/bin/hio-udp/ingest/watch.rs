@@ -24,13 +24,14 @@ pub struct Watch {
 /// One address that is received on.
 pub struct Listener {
     pub local: SocketAddr,
+    /// Of each socket.
+    pub recv_buf_bytes: usize,
     pub monitor: Monitor,
     pub hands: Vec<Arc<Hand>>,
 }
 
 /// All counters at one moment.
 #[derive(Clone, Debug)]
-#[allow(dead_code)] // until metrics tell all
 pub struct Snapshot {
     pub at: Instant,
     /// Since the start.
@@ -40,9 +41,9 @@ pub struct Snapshot {
 }
 
 #[derive(Clone, Debug)]
-#[allow(dead_code)] // until metrics tell all
 pub struct ListenerNow {
     pub local: SocketAddr,
+    pub recv_buf_bytes: usize,
     pub stats: PipelineStats,
     pub counts: Counts,
 }
@@ -80,10 +81,10 @@ impl Watch {
     }
 
     pub fn snapshot(&self) -> Snapshot {
-        let listeners = self.listeners.iter().map(|Listener { local, monitor, hands }| {
+        let listeners = self.listeners.iter().map(|Listener { local, recv_buf_bytes, monitor, hands }| {
             let mut counts = Counts::default();
             hands.iter().for_each(|hand| counts.add(&hand.counts()));
-            ListenerNow { local: *local, stats: monitor.stats(), counts }
+            ListenerNow { local: *local, recv_buf_bytes: *recv_buf_bytes, stats: monitor.stats(), counts }
         });
         let at = Instant::now();
         Snapshot {

@@ -123,7 +123,6 @@ impl fmt::Display for SinkAccount {
 
 /// What a sink has done so far.
 #[derive(Clone, Debug)]
-#[allow(dead_code)] // until metrics tell them
 pub struct SinkNow {
     pub name: String,
     pub written: u64,
