@@ -406,3 +406,84 @@ fn a_slow_disk_costs_nothing_that_the_queues_hold() {
     assert_eq!((number(&account, "not_written"), number(&account, "kernel_dropped")), (0, 0), "{account}");
     assert_eq!(packets_in(&dir.0, "out"), number(&account, "delivered"));
 }
+
+/// The call that receives, unless io_uring does.
+const RECEIVE: &str = if cfg!(force_single) { "recvfrom" } else { "recvmmsg" };
+
+/// Runs an ingest with faults, and sends it datagrams so slowly that most come alone; gives how it ended, with all
+/// of them in its account.
+fn ingest_slowly_through(calls: &str, fault: &str, args: &[&str]) -> Ended {
+    let dir = Dir::new();
+    let ingest = Ingest::spawn(traced(&dir, calls, fault, None, &[&INGEST, args].concat()));
+    let sent = number(&blast(ingest.addr, &["--count", "300", "--rate", "3000"]), "sent");
+    let (code, account, said) = ingest.stop();
+    assert!(dir.hits() > 0, "{calls} {fault}: {said}");
+    assert_adds_up(&account, sent);
+    assert!(!said.contains("panicked"), "{said}");
+    Ended { code, account, said }
+}
+
+#[test]
+fn a_receive_that_fails_at_any_place_is_told_once_and_loses_nothing() {
+    if !can_trace() || cfg!(force_uring) {
+        return;
+    }
+    let errnos =
+        ["EIO", "ENOMEM", "EBADF", "ECONNREFUSED", "EFAULT", "EINVAL", "ENOTCONN", "ENOTSOCK", "ENOBUFS", "EPERM"];
+    for errno in some(&errnos) {
+        for when in ["1", "4", "2+3"] {
+            let fault = format!("error={errno}:when={when}");
+            let Ended { code, account, said } = ingest_slowly_through(RECEIVE, &fault, &[]);
+            assert_eq!((code, number(&account, "delivered")), (0, 300), "{fault}: {said}");
+            assert!(number(&account, "receive_errors") > 0, "{fault}: {account}");
+            assert_eq!(said.lines().filter(|line| line.contains("failed: ")).count(), 1, "{fault}: {said}");
+        }
+    }
+    for fault in ["error=EAGAIN:when=2+3", "error=EINTR:when=2+2", "retval=0:when=2+3"] {
+        let fault = if cfg!(force_single) { fault.replace("retval=0", "error=EAGAIN") } else { fault.to_owned() };
+        let Ended { code, account, said } = ingest_slowly_through(RECEIVE, &fault, &[]);
+        assert_eq!((code, said.as_str()), (0, ""), "{fault}");
+        assert_eq!((number(&account, "delivered"), number(&account, "receive_errors")), (300, 0), "{fault}: {account}");
+    }
+}
+
+#[test]
+fn a_receive_that_fails_for_ever_is_told_and_is_no_success() {
+    if !can_trace() || cfg!(force_uring) {
+        return;
+    }
+    let dir = Dir::new();
+    let args = [&INGEST[..], &["--drain", "0.3"]].concat();
+    let ingest = Ingest::spawn(traced(&dir, RECEIVE, "error=EIO", None, &args));
+    let addr = ingest.addr.to_string();
+    blast(ingest.addr, &["--count", "300", "--rate", "3000"]);
+    let (code, account, said) = ingest.stop();
+    assert_eq!((code, number(&account, "delivered")), (1, 0), "{said}");
+    assert_eq!(said.lines().count(), 2, "when it begins and in the end: {said}");
+    assert!(said.lines().all(|line| line.contains(&addr) && line.contains("Input/output error")), "{said}");
+    assert!(said.contains("in no count"), "{said}");
+}
+
+#[test]
+fn a_wait_that_fails_loses_nothing() {
+    if !can_trace() {
+        return;
+    }
+    for fault in
+        some(&["error=EINTR:when=1+2", "error=ENOMEM:when=2+3", "error=EINVAL:when=2+3", "error=EFAULT:when=1"])
+    {
+        let Ended { code, account, said } = ingest_slowly_through("ppoll", fault, &[]);
+        assert_eq!((code, number(&account, "delivered")), (0, 300), "{fault}: {said}");
+        assert!(said.lines().filter(|line| line.contains("failed: ")).count() <= 1, "{fault}: {said}");
+    }
+}
+
+#[test]
+fn a_stop_whose_filter_is_refused_reads_out_all_the_same() {
+    if !can_trace() {
+        return;
+    }
+    // The first of the main thread asks for a buffer, the first of the reader's is the filter.
+    let Ended { code, account, said } = ingest_slowly_through("setsockopt", "error=ENOMEM:when=1", &[]);
+    assert_eq!((code, number(&account, "delivered")), (0, 300), "{said}");
+}

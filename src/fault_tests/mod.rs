@@ -6,6 +6,7 @@
 
 #[cfg(target_os = "linux")]
 mod open;
+mod pipeline;
 mod receive;
 #[cfg(target_os = "linux")]
 mod receive_table;

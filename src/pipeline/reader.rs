@@ -82,15 +82,19 @@ impl Reader {
     /// Passes on what a receive call brought.
     fn on_result(&mut self, result: io::Result<usize>, ring: RecvRing) {
         match result {
-            Ok(0) => self.ring = Some(ring),
+            Ok(0) => {
+                self.errors = 0;
+                self.ring = Some(ring);
+            }
             Ok(_) => {
                 self.errors = 0;
                 self.pass_on(ring);
             }
             // Logged where it was met.
-            Err(_) => {
+            Err(error) => {
                 self.ring = Some(ring);
                 self.report.receive_errors += 1;
+                self.report.receive_errno = error.raw_os_error();
                 self.errors += 1;
                 thread::sleep(Duration::from_millis(1 << self.errors.min(10)).min(ERROR_PAUSE_MAX));
             }
@@ -132,10 +136,11 @@ impl Reader {
         // None is too far away for the clock to tell.
         let deadline = Instant::now().checked_add(self.shared.drain);
         let mut is_last_look = false;
+        self.errors = 0;
         while self.errors < ERRORS_MAX {
             let is_late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
-            if is_late && !is_refusing {
-                return; // a steady stream would never end
+            if is_late && (self.errors > 0 || !is_refusing) {
+                break; // a steady stream would never end
             }
             let Some(mut ring) = self.take_ring() else { continue };
             match self.endpoint.fill(&mut ring) {
@@ -155,6 +160,7 @@ impl Reader {
                 result => self.on_result(result, ring),
             }
         }
+        self.report.is_unread = true;
     }
 }
 

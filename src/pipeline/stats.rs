@@ -39,8 +39,8 @@ impl PipelineStats {
 
 /// The counters of one shard, or of all together.
 ///
-/// After [`stop`](super::Pipeline::stop) every datagram that reached the shard's socket is in exactly one of
-/// `grams_delivered`, `grams_left_behind`, `socket.grams_undecodable` and `socket.kernel_dropped`; their sum
+/// After [`stop`](super::Pipeline::stop), unless it `is_unread`, every datagram that reached the shard's socket is in
+/// exactly one of `grams_delivered`, `grams_left_behind`, `socket.grams_undecodable` and `socket.kernel_dropped`; their sum
 /// is [`grams_accounted`](Self::grams_accounted). Before that, some are still in the socket or in rings.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
@@ -57,8 +57,13 @@ pub struct ShardStats {
     pub grams_panicked: u64,
     /// Datagrams that a stop left undelivered: turned away, or not read out before its deadline.
     pub grams_left_behind: u64,
-    /// Receive calls that failed.
+    /// Receive calls and waits that failed; they lose nothing by themselves.
     pub receive_errors: u64,
+    /// The errno of the last of these.
+    pub receive_errno: Option<i32>,
+    /// Whether a stop gave up on the socket because it could not be read to its end: what it still held is in no
+    /// count.
+    pub is_unread: bool,
     /// Times the reader had to wait for a ring, because handlers had not given any back: what comes meanwhile
     /// waits in the socket's buffer.
     pub reader_stalls: u64,
@@ -85,6 +90,8 @@ impl ShardStats {
             grams_panicked,
             grams_left_behind,
             receive_errors,
+            receive_errno,
+            is_unread,
             reader_stalls,
             rings,
             rings_free,
@@ -97,6 +104,8 @@ impl ShardStats {
         self.grams_panicked += grams_panicked;
         self.grams_left_behind += grams_left_behind;
         self.receive_errors += receive_errors;
+        self.receive_errno = receive_errno.or(self.receive_errno);
+        self.is_unread |= is_unread;
         self.reader_stalls += reader_stalls;
         self.rings += rings;
         self.rings_free += rings_free;
@@ -147,6 +156,9 @@ fn add(counter: &AtomicU64, more: u64) -> u64 {
 pub(super) struct ReaderReport {
     pub(super) socket: Stats,
     pub(super) receive_errors: u64,
+    pub(super) receive_errno: Option<i32>,
+    /// The read-out was given up.
+    pub(super) is_unread: bool,
     pub(super) stalls: u64,
     /// Read out after the stop's deadline, and given to nobody.
     pub(super) left_behind: u64,
@@ -164,6 +176,8 @@ impl ReaderReport {
             socket: Stats { kernel_dropped: dropped, ..self.socket },
             grams_left_behind: self.left_behind + turned_away,
             receive_errors: self.receive_errors,
+            receive_errno: self.receive_errno,
+            is_unread: self.is_unread,
             reader_stalls: self.stalls,
             ..ShardStats::default()
         }

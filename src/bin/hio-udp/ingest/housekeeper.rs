@@ -4,12 +4,42 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::watch::Watch;
+use super::watch::{self, Listener, Watch};
+use crate::account::say;
 
 /// How often it looks around.
 const EVERY: Duration = Duration::from_millis(100);
+
+/// How long receiving must have worked again before that is said.
+const RECOVERED_AFTER: Duration = Duration::from_secs(1);
+
+/// Whether receiving on one address fails, as was said last.
+#[derive(Default)]
+struct Receiving {
+    errors_seen: u64,
+    /// When it was last seen to fail.
+    failed_last: Option<Instant>,
+}
+
+impl Receiving {
+    /// Says when receiving begins to fail and when it works again, and nothing between.
+    fn look_at(&mut self, listener: &Listener) {
+        let (stats, local) = (listener.monitor.stats().total(), listener.local);
+        if stats.receive_errors > self.errors_seen {
+            if self.failed_last.is_none() {
+                let error = watch::receive_error(&stats);
+                say(&format!(
+                    "hio-udp: receiving on {local} failed: {error}; going on, what comes waits in the socket"
+                ));
+            }
+            (self.errors_seen, self.failed_last) = (stats.receive_errors, Some(Instant::now()));
+        } else if self.failed_last.take_if(|last| last.elapsed() >= RECOVERED_AFTER).is_some() {
+            say(&format!("hio-udp: receiving on {local} works again"));
+        }
+    }
+}
 
 /// A thread that tells the sinks of drops, and hands over what has waited long enough.
 ///
@@ -39,7 +69,11 @@ impl Housekeeper {
 
 fn run(watch: &Watch, ending: &AtomicBool) {
     let mut dropped_told = 0;
+    let mut failing: Vec<Receiving> = watch.listeners.iter().map(|_| Receiving::default()).collect();
     loop {
+        for (listener, receiving) in watch.listeners.iter().zip(&mut failing) {
+            receiving.look_at(listener);
+        }
         let is_last = ending.load(Ordering::Acquire);
         let dropped: u64 = watch.listeners.iter().map(|one| one.monitor.stats().total().socket.kernel_dropped).sum();
         if let Some(first) = watch.hands().next().filter(|_| dropped > dropped_told) {

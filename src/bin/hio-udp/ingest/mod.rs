@@ -265,6 +265,11 @@ fn add_listener(account: &mut Account, listener: &Listener, stats: &PipelineStat
     }
     let shards = stats.shards.iter().enumerate();
     account.shards.extend(shards.map(|(shard, stats)| ShardAccount::new(listener.local, shard, stats)));
+    if total.is_unread {
+        let (local, error) = (listener.local, watch::receive_error(&total));
+        let message = format!("receiving on {local} failed to the end: {error}; what its socket held is in no count");
+        *failure = Some(Failure::run(message));
+    }
     if total.handler_panics > 0 {
         let message = format!("receiving on {} panicked: this is a bug, please report it", listener.local);
         *failure = Some(Failure::run(message));

@@ -1,11 +1,12 @@
 //! Looking at an ingest from outside: for the status line, the metrics, and whoever wants to know.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hio_udp::{Monitor, PipelineStats};
+use hio_udp::{Monitor, PipelineStats, ShardStats};
 
 use super::hand::{Counts, Hand};
 use crate::heavy::{Heavy, Weight};
@@ -73,6 +74,11 @@ impl Snapshot {
     pub fn sink_bytes(&self) -> Option<u64> {
         (!self.sinks.is_empty()).then(|| self.sinks.iter().map(|sink| sink.bytes).sum())
     }
+}
+
+/// The last error of receiving.
+pub fn receive_error(stats: &ShardStats) -> io::Error {
+    stats.receive_errno.map_or_else(|| io::ErrorKind::Other.into(), io::Error::from_raw_os_error)
 }
 
 impl Watch {
