@@ -1,4 +1,4 @@
-//! The built program under limits on its descriptors: it works or says in one line what it lacks.
+//! The built program under limits on its descriptors and its memory: it works or says in one line what it lacks.
 #![cfg(unix)]
 
 #[path = "util/program.rs"]
@@ -69,4 +69,21 @@ fn too_few_descriptors_for_senders_and_readers_are_one_line() {
     let replay = ["replay", "--to", "127.0.0.1:9", "--speed", "max", file.arg(), file.arg()];
     under_each_limit(&replay, &[file.arg(), "127.0.0.1:9", "signals"]);
     under_each_limit(&["inspect", file.arg()], &[file.arg()]);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn sinks_that_do_not_fit_into_memory_are_one_line() {
+    let dir = Dir::new("memory");
+    let names: Vec<String> = (0..6).map(|i| format!("jsonl:{}/{i}", dir.0.display())).collect();
+    let sinks = names.iter().flat_map(|name| ["--sink", name]);
+    let args: Vec<&str> =
+        ["ingest", "--json", "--bc", "16", "--bind", "127.0.0.1:0"].into_iter().chain(sinks).collect();
+    // Of the 100 MB that the queues of six sinks take.
+    for kilobytes in [32_000, 48_000, 64_000, 80_000] {
+        let output = limited(&format!("ulimit -v {kilobytes}"), &args).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), said.lines().count()), (Some(1), 1), "{kilobytes}: {said}");
+        assert!(said.contains("the queues of the sinks do not fit into memory"), "{kilobytes}: {said}");
+    }
 }

@@ -116,7 +116,13 @@ impl Ingest {
             None
         } else {
             let writers = bound.iter().map(|bound| bound.pipeline.handling_threads()).sum();
-            Some(Arc::new(Sinks::start(entries, writers, stop.clone(), options.drain).map_err(no_thread)?))
+            let sinks = Sinks::start(entries, writers, stop.clone(), options.drain);
+            Some(Arc::new(sinks.map_err(|error| match error.kind() {
+                io::ErrorKind::OutOfMemory => {
+                    Failure::run("the queues of the sinks do not fit into memory: choose fewer --sink".to_owned())
+                }
+                _ => no_thread(error),
+            })?))
         };
         let screen = Arc::new(Screen::new(rules(&options)));
         let quota = Arc::new(Quota::new(options.count));

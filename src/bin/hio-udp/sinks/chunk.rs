@@ -1,5 +1,6 @@
 //! Chunks: datagrams laid end to end in memory as pcapng blocks, once for every sink.
 
+use std::io;
 use std::mem;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -32,8 +33,14 @@ impl Chunk {
 }
 
 /// Room for a chunk: the last block may begin just before it is full.
-pub fn new_room() -> Vec<u8> {
-    Vec::with_capacity(CHUNK_BYTES + BLOCK_BYTES_MAX)
+///
+/// # Errors
+///
+/// [`io::ErrorKind::OutOfMemory`] if the system has not as much, where a plain `Vec` would end the program.
+pub fn new_room() -> io::Result<Vec<u8>> {
+    let mut room = Vec::new();
+    room.try_reserve_exact(CHUNK_BYTES + BLOCK_BYTES_MAX).map_err(|_| io::ErrorKind::OutOfMemory)?;
+    Ok(room)
 }
 
 /// What became of all datagrams since the start, as the chunks tell that a sink has had.
@@ -76,9 +83,9 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// `local` is the address the datagrams came to, where they do not say so themselves.
-    pub fn new(local: SocketAddr, losses: Arc<Losses>) -> Self {
-        Self { blocks: new_room(), packets: 0, dropped: 0, local, losses }
+    /// It begins in `room`. `local` is the address the datagrams came to, where they do not say so themselves.
+    pub fn new(room: Vec<u8>, local: SocketAddr, losses: Arc<Losses>) -> Self {
+        Self { blocks: room, packets: 0, dropped: 0, local, losses }
     }
 
     pub fn len(&self) -> usize {

@@ -51,12 +51,12 @@ impl Jsonl {
     pub fn append(path: &Path, name: &str) -> io::Result<Self> {
         let mut jsonl = Self::new(Place::open(path, name)?, name);
         jsonl.path = Some(path.to_owned());
+        jsonl.lines.try_reserve_exact(WRITE_BYTES * 2).map_err(|_| io::ErrorKind::OutOfMemory)?;
         Ok(jsonl)
     }
 
     fn new(place: Place, name: &str) -> Self {
-        let lines = Vec::with_capacity(WRITE_BYTES * 2);
-        Self { place, lines, count: 0, trouble: Trouble::new(name), path: None, lines_written: 0 }
+        Self { place, lines: Vec::new(), count: 0, trouble: Trouble::new(name), path: None, lines_written: 0 }
     }
 
     /// Begins the file anew if somebody has removed it: what went into it is lost.

@@ -161,15 +161,20 @@ impl Sinks {
     ///
     /// Once `stop` is asked for, a sink that ends no system call for `patience` is given up.
     pub fn start(entries: Vec<Entry>, writers: usize, stop: Stop, patience: Duration) -> io::Result<Self> {
-        // One in each writer's hand, which it brings along, and for each sink those in its queue and one in its hand.
-        let others = entries.len() * (QUEUE_CHUNKS + 1);
-        let free = Arc::new(ArrayQueue::new(writers + others));
-        for _ in 0..others {
-            let _ = free.push(chunk::new_room()); // there is room for it
+        // One in each writer's hand, and for each sink those in its queue and one in its hand.
+        let chunks = writers + entries.len() * (QUEUE_CHUNKS + 1);
+        let free = Arc::new(ArrayQueue::new(chunks));
+        for _ in 0..chunks {
+            let _ = free.push(chunk::new_room()?); // there is room for it
         }
         let feeds = entries.into_iter().map(|entry| Feed::start(entry, Arc::clone(&free)));
         let feeds = feeds.collect::<io::Result<Vec<_>>>()?;
         Ok(Self { feeds, free, stop, patience, ending: AtomicBool::new(false) })
+    }
+
+    /// Room for another chunk. There is one: the pool was filled for all who may hold a chunk.
+    fn take_room(&self) -> Vec<u8> {
+        self.free.pop().unwrap_or_default()
     }
 
     /// Whether a sink has ended that the ingest must not go on without.

@@ -8,7 +8,7 @@ use hio_udp::Gram;
 
 use super::chunk::{CHUNK_BYTES, Encoder};
 use super::losses::Losses;
-use super::{Sinks, chunk, feed};
+use super::{Sinks, feed};
 
 /// What is in a chunk is handed over after this long even if the chunk is not full.
 const FLUSH_EVERY: Duration = Duration::from_millis(500);
@@ -23,7 +23,8 @@ pub struct Writer {
 impl Writer {
     /// `local` is the address the datagrams came to, where they do not say so themselves.
     pub fn new(sinks: Arc<Sinks>, local: SocketAddr, losses: Arc<Losses>) -> Self {
-        Self { sinks, encoder: Encoder::new(local, losses), last_hand_over: Instant::now() }
+        let encoder = Encoder::new(sinks.take_room(), local, losses);
+        Self { sinks, encoder, last_hand_over: Instant::now() }
     }
 
     /// Adds one gram of a listener's socket. May wait for a sink; the socket's buffer takes what arrives
@@ -71,8 +72,7 @@ impl Writer {
         let chunk = Arc::new(self.encoder.take());
         self.sinks.offer(&chunk);
         feed::recycle(chunk, &self.sinks.free);
-        // There is one: the pool has room for all who may hold a chunk.
-        self.encoder.go_on_in(self.sinks.free.pop().unwrap_or_else(chunk::new_room));
+        self.encoder.go_on_in(self.sinks.take_room());
         self.last_hand_over = Instant::now();
     }
 }
