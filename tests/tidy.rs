@@ -1,6 +1,6 @@
 //! The rules of the house, held by a test: layers, unsafe code, SAFETY comments, and facts told once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -184,6 +184,7 @@ fn files_are_short_enough_to_read() {
 fn every_test_that_the_reliability_document_names_exists_and_no_cell_is_empty() {
     let document = read("docs/RELIABILITY.md");
     let code: String = ["src", "tests"].iter().flat_map(|folder| files(folder, "rs")).map(|path| read(&path)).collect();
+    let functions: BTreeSet<&str> = code.split("fn ").map(|rest| rest.split(['(', '<']).next().unwrap()).collect();
     let mut rows = 0;
     for line in document.lines().filter(|line| line.starts_with("| ")) {
         let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
@@ -191,8 +192,7 @@ fn every_test_that_the_reliability_document_names_exists_and_no_cell_is_empty() 
         // The last cell is the test's.
         for name in cells.last().unwrap().split('`').skip(1).step_by(2).filter(|name| !name.contains([' ', '/'])) {
             rows += 1;
-            let is_there = code.contains(&format!("fn {name}(")) || code.contains(&format!("fn {name}<"));
-            assert!(is_there, "docs/RELIABILITY.md names {name}, which is not there");
+            assert!(functions.contains(name), "docs/RELIABILITY.md names {name}, which is not there");
         }
     }
     assert!(rows > 20, "the search finds nothing any more");
