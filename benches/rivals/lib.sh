@@ -5,6 +5,7 @@
 
 receiver_cpu=0
 sender_cpu=1
+group_nice=""
 
 # Stops with one line on standard error.
 die() {
@@ -33,10 +34,15 @@ prepare() {
   work=$(mktemp -d "${TMPDIR:-/var/tmp}/hio-udp-rivals.XXXXXX")
   trap clean_up EXIT
   trap 'exit 130' INT TERM HUP
-  # Receivers and senders inherit it, so that what else the machine has to do disturbs them less. With sched(7)'s
-  # autogroups it is the group that counts.
+  # Receivers and senders inherit it, so that what else the machine has to do disturbs them less. Where sched(7)'s
+  # autogroups are on, it is the nice value of the whole session that counts.
   renice -n -20 $$ >/dev/null
-  [ ! -e /proc/self/autogroup ] || echo -20 >/proc/self/autogroup
+  group_nice=$(sed 's/.* //' /proc/self/autogroup 2>/dev/null || true)
+  nice_group -20
+}
+
+nice_group() {
+  [ -z "$group_nice" ] || echo "$1" >/proc/self/autogroup || true
 }
 
 clean_up() {
@@ -44,12 +50,14 @@ clean_up() {
   # shellcheck disable=SC2046 # several numbers
   kill $(jobs -p) 2>/dev/null || true
   rm -rf "$work"
+  nice_group "$group_nice"
 }
 
 # Unpacks Debian packages, with what they need and this machine lacks, under $work/root: nothing is installed,
 # so no service starts and nothing is left behind.
 unpack() {
   mkdir -p "$work/debs/partial" "$work/root"
+  apt-get update -qq
   apt-get -y -qq --no-install-recommends --reinstall --download-only \
     -o Dir::Cache::archives="$work/debs" -o APT::Sandbox::User=root install "$@" >/dev/null
   local deb

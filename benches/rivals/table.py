@@ -69,7 +69,7 @@ def statsd(rows):
     runs = defaultdict(lambda: defaultdict(list))
     for row in rows:
         part, daemon = row[:2]
-        sent, seconds, dropped, per, _, used, rcvbuf = map(float, row[2:])
+        sent, seconds, dropped, per, total, used, rcvbuf = map(float, row[2:])
         run = runs[part, daemon]
         received = sent - dropped
         run["sent"].append(sent / seconds / 1e3)
@@ -77,14 +77,16 @@ def statsd(rows):
         run["fraction"].append(100 * received / sent)
         run["cpu"].append(used / received * 1e6)
         run["line"].append(used / received / per * 1e9)
+        run["sum"].append(100 * total / received / per)
         run["rcvbuf"].append(rcvbuf / 2**10)
     print("| part | daemon | runs | sent, k/s | received, k/s | received, % | processor time, µs a datagram | ns a line | "
-          "socket buffer, KiB |")
-    print("|---|---|---|---|---|---|---|---|---|")
+          "its sum, % of received | socket buffer, KiB |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
     for (part, daemon), run in sorted(runs.items()):
         print(f"| {part} | {daemon} | {len(run['sent'])} | {cell(run['sent'], '{:.0f}')} | {cell(run['received'], '{:.0f}')}"
               f" | {cell(run['fraction'], '{:.1f}')} | {cell(run['cpu'], '{:.3f}')}"
-              f" | {statistics.median(run['line']):.0f} | {statistics.median(run['rcvbuf']):.0f} |")
+              f" | {statistics.median(run['line']):.0f} | {statistics.median(run['sum']):.1f}"
+              f" | {statistics.median(run['rcvbuf']):.0f} |")
     print("\nMedians, quartiles in brackets. Ratios of medians, the example to each of the others:\n")
     for part, daemon in sorted(runs):
         if daemon != "hio-udp":
