@@ -146,6 +146,24 @@ fn every_unsafe_block_has_a_safety_comment_right_above_it() {
 }
 
 #[test]
+fn every_unsafe_block_has_its_row_in_the_list_and_every_test_named_there_exists() {
+    let list = read("docs/UNSAFE.md");
+    let code: String = ["src", "tests"].iter().flat_map(|folder| files(folder, "rs")).map(|path| read(&path)).collect();
+    for path in files("src/sys", "rs") {
+        let text = read(&path);
+        let before_tests = text.split("mod tests {").next().unwrap();
+        let blocks = before_tests.lines().filter(|line| has_unsafe(line.split("//").next().unwrap())).count();
+        let section = list.split("\n## ").find_map(|section| section.strip_prefix(&path)).unwrap_or_default();
+        let rows: Vec<&str> = section.lines().filter(|line| line.starts_with("| `")).collect();
+        assert_eq!(rows.len(), blocks, "docs/UNSAFE.md, {path}: a row for each");
+        for row in rows {
+            let test = row.trim_end_matches("` |").rsplit('`').next().unwrap();
+            assert!(code.contains(&format!("fn {test}(")), "docs/UNSAFE.md, {path}: there is no test {test}");
+        }
+    }
+}
+
+#[test]
 fn nothing_is_left_open_in_the_code() {
     // Written in two parts, so that this file does not find itself.
     let marks = [
