@@ -1,0 +1,207 @@
+//! Input that a stranger made up: floods of sources, forged numbers, damaged captures. The program counts it, in
+//! flat memory and few lines, and never panics.
+#![cfg(target_os = "linux")]
+
+#[path = "util/program.rs"]
+mod util;
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use socket2::{Domain, Protocol, Socket, Type};
+use util::{Ingest, Scratch, assert_adds_up, blast, number, run};
+
+/// A directory that goes with the test.
+struct Dir(PathBuf);
+
+impl Dir {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("hio-udp-hostile-{}-{name}", std::process::id()));
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Numbers that look random and are the same in each run (Knuth's linear congruence).
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % limit
+    }
+}
+
+/// How many sources a flood has; 10 million with `HIO_UDP_SOURCES=10000000`.
+fn sources() -> u32 {
+    std::env::var("HIO_UDP_SOURCES").map_or(200_000, |text| text.parse().expect("a number"))
+}
+
+/// An IPv4 packet with a datagram from source number `i`: an address of 127.0.0.0/8, any port, 0 among them.
+fn packet(i: u32, dst: SocketAddr, payload: &[u8]) -> Vec<u8> {
+    let src = Ipv4Addr::from(0x7f00_0000 | i.wrapping_mul(2_654_435_761) >> 8);
+    let SocketAddr::V4(dst) = dst else { panic!("{dst}") };
+    let udp_len = (8 + payload.len()) as u16;
+    let mut packet = vec![0x45, 0];
+    packet.extend((20 + udp_len).to_be_bytes());
+    packet.extend([0, 0, 0, 0, 64, 17, 0, 0]); // the kernel fills the checksum in
+    packet.extend(src.octets());
+    packet.extend(dst.ip().octets());
+    packet.extend((i as u16).to_be_bytes());
+    packet.extend(dst.port().to_be_bytes());
+    packet.extend(udp_len.to_be_bytes());
+    packet.extend([0, 0]); // no checksum
+    packet.extend(payload);
+    packet
+}
+
+fn resident_kilobytes(ingest: &Ingest) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", ingest.child.id())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_flood_of_sources_is_counted_in_flat_memory() {
+    let Ok(raw) = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(255))) else {
+        println!("left out: needs the right to make packets up (CAP_NET_RAW)");
+        return;
+    };
+    let dir = Dir::new("sources");
+    let (segments, lines) = (format!("pcapng:{}/kept", dir.0.display()), format!("jsonl:{}/log", dir.0.display()));
+    let args =
+        ["--sink", &segments, "--rotate-bytes", "8M", "--keep-bytes", "16M", "--sink", &lines, "--rate-limit", "100"];
+    let ingest = Ingest::start("127.0.0.1:0", &args);
+    let send = |range: std::ops::Range<u32>| {
+        for i in range {
+            let sent = raw.send_to(&packet(i, ingest.addr, &i.to_be_bytes()), &ingest.addr.into()).unwrap();
+            assert_eq!(sent, 32);
+        }
+    };
+    // Every table has its size after a tenth of them.
+    send(0..sources() / 10);
+    let before = resident_kilobytes(&ingest);
+    send(sources() / 10..sources());
+    let grown = resident_kilobytes(&ingest).saturating_sub(before);
+    let (code, account, said) = ingest.stop();
+    assert_eq!((code, said.as_str()), (0, ""));
+    let sum: u64 = ["delivered", "denied", "rate_limited", "kernel_dropped", "left_behind"]
+        .iter()
+        .map(|name| number(&account, name))
+        .sum();
+    assert_eq!(sum, u64::from(sources()), "{account}");
+    assert!(number(&account, "delivered") > 0, "{account}");
+    // The queues of the sinks are touched when they are first used.
+    println!("{} sources: {before} kB, and {grown} kB more", sources());
+    assert!(grown < 48 << 10, "from {before} kB by {grown} kB");
+}
+
+/// A datagram of blast's, as it leaves.
+fn probe() -> Vec<u8> {
+    let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+    receiver.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    blast(receiver.local_addr().unwrap(), &["--count", "1"]);
+    let mut buffer = [0; 2000];
+    let len = receiver.recv(&mut buffer).unwrap();
+    buffer[..len].to_vec()
+}
+
+#[test]
+fn forged_numbers_of_blast_are_counted_and_neither_told_nor_believed() {
+    const FORGED: usize = 20_000;
+    let dir = Dir::new("forged");
+    let (segments, lines) = (format!("pcapng:{}/kept", dir.0.display()), format!("jsonl:{}/log", dir.0.display()));
+    let ingest = Ingest::start("127.0.0.1:0", &["--sink", &segments, "--sink", &lines]);
+    let (sender, probe, mut numbers) = (UdpSocket::bind("127.0.0.1:0").unwrap(), probe(), Numbers(1));
+    for _ in 0..FORGED {
+        let mut forged = probe.clone();
+        for _ in 0..=numbers.below(4) {
+            let at = numbers.below(forged.len());
+            forged[at] = numbers.below(256) as u8;
+        }
+        forged.truncate(numbers.below(forged.len() + 1));
+        sender.send_to(&forged, ingest.addr).unwrap();
+    }
+    let before = resident_kilobytes(&ingest);
+    let (code, account, said) = ingest.stop();
+    assert_eq!((code, said.as_str()), (0, ""));
+    assert_adds_up(&account, FORGED as u64);
+    assert!(number(&account, "malformed") <= number(&account, "delivered"), "{account}");
+    assert!(before < 256 << 10, "{before} kB");
+}
+
+#[test]
+fn an_empty_and_the_longest_datagram_follow_each_other_through_every_sink() {
+    let dir = Dir::new("sizes");
+    let (segments, lines) = (format!("pcapng:{}/kept", dir.0.display()), dir.0.join("log"));
+    let place = UdpSocket::bind("127.0.0.1:0").unwrap();
+    place.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let (log, relay) = (format!("jsonl:{}", lines.display()), format!("udp:{}", place.local_addr().unwrap()));
+    let ingest = Ingest::start("127.0.0.1:0", &["--sink", &segments, "--sink", &log, "--sink", &relay]);
+    let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let sizes = [65_507, 0, 65_507, 1, 0, 0, 65_506, 3];
+    let mut buffer = vec![0; 65_536];
+    for size in sizes {
+        sender.send_to(&vec![0xff; size], ingest.addr).unwrap();
+        assert_eq!(place.recv(&mut buffer).unwrap(), size);
+    }
+    let (code, account, said) = ingest.stop();
+    assert_eq!((code, said.as_str()), (0, ""));
+    assert_adds_up(&account, sizes.len() as u64);
+    let text = fs::read_to_string(&lines).unwrap();
+    let lens: Vec<u64> = text.lines().map(|line| number(&serde_json::from_str(line).unwrap(), "len")).collect();
+    assert_eq!(lens, sizes.map(|size| size as u64));
+}
+
+#[test]
+fn damaged_captures_are_inspected_and_replayed_without_a_panic_and_with_counts_that_add_up() {
+    const DAMAGED: u64 = 60;
+    let (whole, damaged) = (Scratch::new("whole"), Scratch::new("damaged"));
+    let ingest = Ingest::start("127.0.0.1:0", &["--out", whole.arg()]);
+    blast(ingest.addr, &["--count", "50", "--rate", "max", "--size", "60"]);
+    assert_eq!(ingest.stop().0, 0);
+    let bytes = fs::read(&whole.0).unwrap();
+    let nobody = UdpSocket::bind("127.0.0.1:0").unwrap(); // which reads nothing
+    let to = nobody.local_addr().unwrap().to_string();
+    let start = Instant::now();
+    for seed in 0..DAMAGED {
+        let (mut numbers, mut copy) = (Numbers(seed), bytes.clone());
+        for _ in 0..=numbers.below(12) {
+            let at = numbers.below(copy.len());
+            match numbers.below(4) {
+                0 => copy[at] = 0xff, // a length that lies
+                1 => copy.truncate(at.max(1)),
+                2 => drop(copy.splice(at..at, [0; 3])),
+                _ => copy[at] = numbers.below(256) as u8,
+            }
+        }
+        fs::write(&damaged.0, &copy).unwrap();
+        for args in [
+            &["inspect", "--json", damaged.arg()][..],
+            &["replay", "--json", "--speed", "max", "--to", &to, damaged.arg()],
+        ] {
+            let output = run(args);
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert!(matches!(output.status.code(), Some(0 | 1)), "{seed}: {said}");
+            assert!(!said.contains("panicked") && said.lines().count() <= 3, "{seed}: {said}");
+            let names = [damaged.arg(), &to, "nothing to send"];
+            assert!(output.status.success() || names.iter().any(|name| said.contains(name)), "{seed}: {said}");
+            let Ok(report) = serde_json::from_slice::<Value>(&output.stdout) else { continue };
+            if args[0] == "replay" {
+                let skipped: u64 = report["skipped"].as_object().unwrap().values().map(|n| n.as_u64().unwrap()).sum();
+                let sum = number(&report, "sent") + number(&report, "failed") + number(&report, "not_sent") + skipped;
+                assert_eq!(sum, number(&report, "packets"), "{seed}: {report}");
+            }
+        }
+    }
+    assert!(start.elapsed() < Duration::from_secs(60), "lengths that lie take time");
+}
