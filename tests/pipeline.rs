@@ -73,6 +73,15 @@ impl Gate {
 }
 
 #[test]
+fn how_it_receives_is_known_before_the_first_datagram() {
+    let pipeline = counting(Pipeline::builder(config()).shards(shards(2)).workers(0));
+    let before = pipeline.stats().shards.iter().map(|shard| shard.socket.backend).collect::<Vec<_>>();
+    send_gently(100, &pipeline);
+    let after = pipeline.stop().shards.iter().map(|shard| shard.socket.backend).collect::<Vec<_>>();
+    assert!(before == after && !before.contains(&""), "{before:?}, {after:?}");
+}
+
+#[test]
 fn every_datagram_is_accounted_for_whatever_the_threads_and_the_handlers_do() {
     const SENDERS: usize = 3;
     const GRAMS: usize = 3_000;

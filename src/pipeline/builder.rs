@@ -339,9 +339,12 @@ impl BoundPipeline {
 }
 
 /// A reader's thread: pins itself, says whether it could, and reads.
-fn run_pinned(reader: Reader, processor: Option<usize>, is_pinned: &SyncSender<io::Result<()>>) -> Endpoint {
+fn run_pinned(mut reader: Reader, processor: Option<usize>, is_pinned: &SyncSender<io::Result<()>>) -> Endpoint {
     let result = processor.map_or(Ok(()), group::pin_thread);
     let may_run = result.is_ok();
+    if may_run {
+        reader.introduce();
+    }
     let _ = is_pinned.send(result); // nobody listens if another has failed
     if may_run { reader.run() } else { reader.endpoint }
 }

@@ -53,6 +53,15 @@ impl Reader {
         Self { endpoint, pace, shard, shared, handler, ring, report, errors: 0, next_look }
     }
 
+    /// Takes its first ring, and says how it will receive: others shall know before a datagram comes.
+    pub(super) fn introduce(&mut self) {
+        if let Some(ring) = self.take_ring() {
+            self.report.socket.backend = ring.backend();
+            self.ring = Some(ring);
+        }
+        self.look_around();
+    }
+
     /// Reads until it shall stop, then reads out; gives the socket back, still open.
     pub(super) fn run(mut self) -> Endpoint {
         while !self.shared.stopping.load(Ordering::Acquire) {
