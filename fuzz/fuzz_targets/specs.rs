@@ -21,6 +21,8 @@ mod demo;
 mod doctor;
 #[path = "../../src/bin/hio-udp/endian.rs"]
 mod endian;
+#[path = "../../src/bin/hio-udp/events.rs"]
+mod events;
 #[path = "../../src/bin/hio-udp/failure.rs"]
 mod failure;
 #[path = "../../src/bin/hio-udp/headers.rs"]
@@ -35,6 +37,8 @@ mod inspect;
 mod machine;
 #[path = "../../src/bin/hio-udp/manual.rs"]
 mod manual;
+#[path = "../../src/bin/hio-udp/metrics/mod.rs"]
+mod metrics;
 #[path = "../../src/bin/hio-udp/notes.rs"]
 mod notes;
 #[path = "../../src/bin/hio-udp/packets.rs"]

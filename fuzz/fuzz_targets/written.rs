@@ -11,6 +11,8 @@ mod blocks;
 mod chunk;
 #[path = "../../src/bin/hio-udp/endian.rs"]
 mod endian;
+#[path = "../../src/bin/hio-udp/events.rs"]
+mod events;
 #[path = "../../src/bin/hio-udp/headers.rs"]
 mod headers;
 #[path = "../../src/bin/hio-udp/sinks/jsonl.rs"]
@@ -19,6 +21,8 @@ mod jsonl;
 mod ledger;
 #[path = "../../src/bin/hio-udp/sinks/losses.rs"]
 mod losses;
+#[path = "../../src/bin/hio-udp/notes.rs"]
+mod notes;
 #[path = "../../src/bin/hio-udp/packets.rs"]
 mod packets;
 #[path = "../../src/bin/hio-udp/records.rs"]

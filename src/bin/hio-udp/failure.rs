@@ -3,6 +3,9 @@
 use std::fmt;
 use std::process::ExitCode;
 
+use crate::account::say;
+use crate::events::{self, Event};
+
 #[derive(Debug)]
 pub enum Failure {
     /// The command line is wrong: exit code 2.
@@ -16,6 +19,15 @@ pub enum Failure {
 impl Failure {
     pub fn run(message: impl Into<String>) -> Self {
         Self::Run(message.into())
+    }
+
+    /// Tells it on standard error.
+    pub fn say(&self) {
+        if events::is_on() {
+            Event::error("failed").with("message", self.to_string()).log();
+        } else {
+            say(&format!("hio-udp: {self}"));
+        }
     }
 
     pub fn exit_code(&self) -> ExitCode {

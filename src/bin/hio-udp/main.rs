@@ -5,6 +5,7 @@
 //!            │        ├───── sinks   (where they go, each in a thread of its own)
 //!            │        ├───── probe   (recognises blast's datagrams), heavy (counts sources)
 //!            │        ├───── status  (the live line), top (the whole terminal) ── notes
+//!            │        ├───── metrics (over HTTP), events (as lines) ── notes
 //!            │        └───── account (what became of every datagram)
 //!            ├── blast ───── probe   (makes them)
 //!            ├── demo: both at once
@@ -27,6 +28,7 @@ mod config;
 mod demo;
 mod doctor;
 mod endian;
+mod events;
 mod failure;
 mod headers;
 mod heavy;
@@ -34,6 +36,7 @@ mod ingest;
 mod inspect;
 mod machine;
 mod manual;
+mod metrics;
 mod notes;
 mod packets;
 mod privileges;
@@ -60,7 +63,7 @@ use failure::Failure;
 
 fn main() -> ExitCode {
     // Silent unless RUST_LOG asks: what a user must know is said once, in a sentence of our own.
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("off")).init();
+    events::take_messages();
     let result = match args::parse() {
         Ok(Some(command)) => run(command),
         Ok(None) => Ok(()),
@@ -69,7 +72,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            account::say(&format!("hio-udp: {failure}"));
+            failure.say();
             failure.exit_code()
         }
     }

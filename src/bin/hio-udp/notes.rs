@@ -8,6 +8,8 @@ use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 use log::LevelFilter;
 
+use crate::events;
+
 /// So many notes are held at most; of more, the last.
 const NOTES_MAX: usize = 1000;
 
@@ -34,12 +36,17 @@ fn held() -> MutexGuard<'static, Option<Notes>> {
     HELD.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Says something on standard error, or holds it; that nobody hears it is no reason to stop, as it is for
-/// `eprintln!`.
+/// Says something on standard error, as one of the events where these are logged.
 pub fn say(text: &str) {
+    if events::is_on() { events::note(text) } else { write(text) }
+}
+
+/// Writes a line to standard error, or holds it; that nobody hears it is no reason to stop, as it is for
+/// `eprintln!`.
+pub fn write(text: &str) {
     match held().as_mut() {
         Some(notes) => notes.add(text),
-        None => _ = writeln!(io::stderr(), "{text}"),
+        None => _ = io::stderr().write_all(format!("{text}\n").as_bytes()),
     }
 }
 
@@ -74,7 +81,7 @@ impl Drop for Hold {
         if notes.lost > 0 {
             say(&format!("hio-udp: note: {} notes before these had to make room", notes.lost));
         }
-        notes.texts.iter().for_each(|text| say(text));
+        notes.texts.iter().for_each(|text| write(text));
     }
 }
 

@@ -19,6 +19,12 @@ pub fn status_line<'t>(text: &'t str, name: &str) -> Option<&'t str> {
     values.next().map(str::trim)
 }
 
+/// Memory of a process that is in RAM, of `/proc/*/status`.
+pub fn resident_bytes(status: &str) -> Option<u64> {
+    let kibibytes = status_line(status, "VmRSS")?.trim().strip_suffix("kB")?;
+    number(kibibytes).map(|number| number << 10)
+}
+
 /// Whether this process has CAP_NET_ADMIN, from /proc/self/status.
 pub fn has_net_admin(status: &str) -> Option<bool> {
     const CAP_NET_ADMIN: u32 = 12;
@@ -174,6 +180,12 @@ mod tests {
     fn drops_of_the_backlog_are_hexadecimal_and_for_each_processor() {
         assert_eq!(backlog_dropped("1da26169 0000000a 00000002\n1fc8c7f6 00000010 0000000f\n"), Some(26));
         assert_eq!((backlog_dropped(""), backlog_dropped("1\n"), backlog_dropped("1 xyz")), (None, None, None));
+    }
+
+    #[test]
+    fn resident_memory_is_told_in_kibibytes() {
+        assert_eq!(resident_bytes("VmHWM:\t     900 kB\nVmRSS:\t     812 kB\n"), Some(812 << 10));
+        assert_eq!((resident_bytes(""), resident_bytes("VmRSS: x kB")), (None, None));
     }
 
     #[test]

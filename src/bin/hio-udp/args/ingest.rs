@@ -10,8 +10,9 @@ use ipnet::IpNet;
 
 use super::join::Join;
 use super::values::{
-    HostPort, buffer_bytes, gram_size, host_port, network, positive, ring_slots, seconds, shards, workers,
+    HostPort, buffer_bytes, gram_size, host_port, network, own_port, positive, ring_slots, seconds, shards, workers,
 };
+use crate::events::LogFormat;
 use crate::privileges::Account;
 use crate::screen::Limit;
 use crate::sinks;
@@ -90,6 +91,15 @@ pub struct IngestOptions {
     #[command(flatten)]
     pub segments: sinks::Limits,
 
+    /// Serve /metrics for Prometheus, /healthz and /readyz over HTTP on this address; a port alone is one of
+    /// 127.0.0.1.
+    #[arg(long, value_name = "[ADDR:]PORT", value_parser = own_port)]
+    pub metrics: Option<HostPort>,
+
+    /// Tell what happens on standard error, a line for each event, instead of in sentences.
+    #[arg(long, value_name = "FORMAT", default_value = "off")]
+    pub log: LogFormat,
+
     /// Stop after so many datagrams.
     #[arg(long, value_name = "N", value_parser = positive)]
     pub count: Option<u64>,
@@ -155,6 +165,7 @@ Examples:
   hio-udp ingest --bind 0.0.0.0:8125 --bind '[::]:8125' --shards 2 --spread random --sink null
   hio-udp ingest --bind 0.0.0.0:5000 --join 239.1.1.1%eth0 --allow 192.0.2.0/24 --rate-limit 10000:500
   hio-udp ingest --sink pcapng:kept --sink udp:192.0.2.7:2055 --sink udp:192.0.2.8:2055
+  hio-udp ingest --bind 0.0.0.0:2055 --sink pcapng:kept --metrics :9100 --log json
   hio-udp ingest --count 1000 --json | jq .kernel_dropped
   hio-udp ingest --bind 0.0.0.0:2055 --shards 2 --top
 

@@ -54,6 +54,14 @@ pub fn host_port(text: &str) -> Result<HostPort, String> {
     Ok(HostPort { host: host.to_owned(), port })
 }
 
+/// As [`host_port`]; a port alone is one of this machine's own address, where nobody else can come.
+pub fn own_port(text: &str) -> Result<HostPort, String> {
+    match text.strip_prefix(':').unwrap_or(text).parse() {
+        Ok(port) => Ok(HostPort { host: "127.0.0.1".to_owned(), port }),
+        Err(_) => host_port(text).map_err(|error| format!("{error}, or a port alone")),
+    }
+}
+
 /// Datagrams a second.
 #[derive(Clone, Copy, Debug)]
 pub enum Rate {
@@ -172,5 +180,10 @@ mod tests {
             let parsed = host_port(text).unwrap();
             assert_eq!((parsed.host.as_str(), parsed.port), (host, port));
         }
+        for (text, host, port) in [("9", "127.0.0.1", 9), (":9", "127.0.0.1", 9), ("0.0.0.0:9", "0.0.0.0", 9)] {
+            let parsed = own_port(text).unwrap();
+            assert_eq!((parsed.host.as_str(), parsed.port), (host, port));
+        }
+        assert!(own_port("nine").unwrap_err().ends_with("or a port alone"));
     }
 }

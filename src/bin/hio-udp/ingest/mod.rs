@@ -8,6 +8,7 @@ mod display;
 mod hand;
 mod housekeeper;
 mod listen;
+mod observer;
 mod quota;
 mod reload;
 mod watch;
@@ -24,7 +25,9 @@ use hio_udp::{Direction, Pipeline, PipelineStats};
 
 use crate::account::{Account, ShardAccount, SourceAccount, say};
 use crate::args::IngestOptions;
+use crate::events;
 use crate::failure::Failure;
+use crate::metrics::{self, Board};
 use crate::probe::Tracker;
 use crate::screen::{Rules, Screen};
 use crate::sinks::{self, Losses, Sinks, Writer};
@@ -35,9 +38,10 @@ use hand::Hand;
 pub use hand::{Counts, FILLS};
 use housekeeper::Housekeeper;
 use listen::Bound;
+use observer::Observer;
 use quota::Quota;
 use watch::Listener;
-pub use watch::{Snapshot, Watch};
+pub use watch::{ListenerNow, Snapshot, Watch};
 
 /// How often the main thread looks for a stop and for the end of what is to be done.
 const LOOK_AROUND: Duration = Duration::from_millis(20);
@@ -51,9 +55,15 @@ pub fn run(options: IngestOptions) -> Result<(), Failure> {
     top::check(&options)?;
     let (is_json, is_stdout_taken) = (options.json, options.sinks.iter().any(sinks::Spec::takes_stdout));
     let ingest = Ingest::start(options, stop, None)?;
-    say(&format!("receiving on {}; Ctrl-C stops", ingest.place));
+    if !events::is_on() {
+        say(&format!("receiving on {}; Ctrl-C stops", ingest.place));
+    }
     let (account, failure) = ingest.wait();
-    let printed = if is_stdout_taken { account.say(is_json) } else { account.print(is_json) };
+    let printed = match is_stdout_taken {
+        true if events::is_on() => Ok(()), // told with the event of the end
+        true => account.say(is_json),
+        false => account.print(is_json),
+    };
     failure.map_or(printed, Err)
 }
 
@@ -81,6 +91,7 @@ pub struct Ingest {
     /// What it receives on.
     pub place: String,
     watch: Arc<Watch>,
+    observer: Observer,
     pipelines: Vec<Pipeline>,
     housekeeper: Housekeeper,
     count: Option<u64>,
@@ -100,8 +111,10 @@ impl Ingest {
     /// An ingest with a `sender` of its own ends at `stop` only: when it is done or has failed before, it
     /// asks the sender to stop, and leaves behind what still comes.
     pub fn start(options: IngestOptions, stop: Stop, sender: Option<Stop>) -> Result<Self, Failure> {
+        events::start(options.log);
         let asks = Asks::on_signals(options.config.is_some());
         let asks = asks.map_err(|error| Failure::run(format!("cannot catch signals: {error}")))?;
+        let metrics = options.metrics.as_ref().map(metrics::bind).transpose()?;
         let bound = listen::bind(&options)?;
         if let Some(account) = &options.user {
             account.become_it().map_err(|error| {
@@ -111,6 +124,7 @@ impl Ingest {
         let stop = stop.or_at(options.duration.and_then(|duration| Instant::now().checked_add(duration)));
         let place = bound.iter().map(|bound| bound.pipeline.ha().to_string()).collect::<Vec<_>>().join(", ");
         let no_thread = |error| Failure::run(format!("cannot start a thread: {error}"));
+        let board = metrics.map(|listener| Board::serve(listener).map_err(no_thread)).transpose()?;
         let entries = sinks::open(&options, &place)?;
         let sinks = if entries.is_empty() {
             None
@@ -139,9 +153,24 @@ impl Ingest {
             listeners.push(listener);
         }
         let watch = Arc::new(Watch { since: Instant::now(), listeners, sinks });
+        let observer = Observer::new(Arc::clone(&watch), Arc::clone(&screen), board);
         let housekeeper = Housekeeper::start(Arc::clone(&watch)).map_err(no_thread)?;
         let (count, out, has_view, words) = (options.count, options.out, options.top, options.words);
-        Ok(Self { place, watch, pipelines, housekeeper, count, out, has_view, stop, asks, screen, words, sender })
+        Ok(Self {
+            place,
+            watch,
+            observer,
+            pipelines,
+            housekeeper,
+            count,
+            out,
+            has_view,
+            stop,
+            asks,
+            screen,
+            words,
+            sender,
+        })
     }
 
     /// The first address it receives on.
@@ -163,6 +192,7 @@ impl Ingest {
                 sender.ask();
             }
             thread::sleep(LOOK_AROUND);
+            self.observer.tick();
             if self.asks.take_reopen() {
                 self.watch.sinks.iter().for_each(|sinks| sinks.reopen());
             }
@@ -189,7 +219,8 @@ impl Ingest {
 
     /// Reads out what the kernel still holds, closes the sinks, and draws the account.
     fn end(self) -> (Account, Option<Failure>) {
-        let Self { watch, pipelines, housekeeper, .. } = self;
+        let Self { watch, observer, pipelines, housekeeper, .. } = self;
+        observer.stopping();
         if let Some(sinks) = &watch.sinks {
             sinks.begin_end();
         }
@@ -217,6 +248,7 @@ impl Ingest {
                 account.sinks.push(sink.account);
             }
         }
+        observer.stopped(&account);
         (account, failure)
     }
 }
@@ -235,7 +267,7 @@ fn start_one(
     quota: &Arc<Quota>,
 ) -> io::Result<(Pipeline, Listener)> {
     let Bound { pipeline, sockets, is_passed } = bound;
-    let (local, recv_buf_bytes) = (pipeline.ha(), pipeline.buf_report(Direction::Receive).actual_bytes);
+    let (local, buffer) = (pipeline.ha(), pipeline.buf_report(Direction::Receive));
     let losses = Arc::new(Losses::new(sockets, is_passed));
     let mut hands = Vec::new();
     let pipeline = pipeline.start_with(|_| {
@@ -245,7 +277,8 @@ fn start_one(
         move |batch| hand.take(batch)
     })?;
     let monitor = pipeline.monitor();
-    Ok((pipeline, Listener { local, recv_buf_bytes, monitor, hands }))
+    let (recv_buf_bytes, is_clamped) = (buffer.actual_bytes, buffer.clamped);
+    Ok((pipeline, Listener { local, recv_buf_bytes, is_clamped, monitor, hands }))
 }
 
 /// Adds what one address has brought.

@@ -6,6 +6,8 @@ use std::ffi::OsString;
 use super::{Ingest, check, rules};
 use crate::account::say;
 use crate::args;
+use crate::events::{self, Event};
+use crate::failure::Failure;
 
 /// Options that count from a reload on; all others count from the start on.
 const RELOADED: [&str; 3] = ["allow", "deny", "rate-limit"];
@@ -16,22 +18,37 @@ impl Ingest {
         let argv: Vec<OsString> = std::env::args_os().collect();
         let options = match args::reparse(&argv).and_then(|options| check(&options).map(|()| options)) {
             Ok(options) => options,
-            Err(failure) => return say(&format!("hio-udp: not reloaded: {failure}; going on as before")),
+            Err(failure) => return tell_refused(&failure),
         };
         let changed = changed(&self.words, &options.words);
         self.screen.replace(rules(&options));
         self.watch.sinks.iter().for_each(|sinks| sinks.reopen());
         let (taken, left): (Vec<&String>, Vec<&String>) =
             changed.iter().partition(|name| RELOADED.contains(&name.as_str()));
-        let list = |names: Vec<&String>| names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
-        let taken = if taken.is_empty() { "nothing new".to_owned() } else { list(taken) };
-        let left = if left.is_empty() { String::new() } else { format!("; a restart is needed for {}", list(left)) };
-        say(&format!("hio-udp: reloaded: {taken}{left}"));
+        tell(&taken, &left);
         // What needs a restart is told again until there is one.
         let old = std::mem::take(&mut self.words);
         self.words = old.into_iter().filter(|word| !is_reloaded(word)).collect();
         self.words.extend(options.words.into_iter().filter(is_reloaded));
     }
+}
+
+fn tell_refused(failure: &Failure) {
+    if events::is_on() {
+        return Event::error("not_reloaded").with("error", failure.to_string()).log();
+    }
+    say(&format!("hio-udp: not reloaded: {failure}; going on as before"));
+}
+
+/// Tells what counts from now on, and what a restart is needed for.
+fn tell(taken: &[&String], left: &[&String]) {
+    if events::is_on() {
+        return Event::info("reloaded").with("taken", taken).with("restart_needed_for", left).log();
+    }
+    let list = |names: &[&String]| names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
+    let taken = if taken.is_empty() { "nothing new".to_owned() } else { list(taken) };
+    let left = if left.is_empty() { String::new() } else { format!("; a restart is needed for {}", list(left)) };
+    say(&format!("hio-udp: reloaded: {taken}{left}"));
 }
 
 /// The option of a word `--option=value`.

@@ -27,6 +27,8 @@ pub struct Listener {
     pub local: SocketAddr,
     /// Of each socket.
     pub recv_buf_bytes: usize,
+    /// Whether that is less than was asked for.
+    pub is_clamped: bool,
     pub monitor: Monitor,
     pub hands: Vec<Arc<Hand>>,
 }
@@ -45,6 +47,7 @@ pub struct Snapshot {
 pub struct ListenerNow {
     pub local: SocketAddr,
     pub recv_buf_bytes: usize,
+    pub is_clamped: bool,
     pub stats: PipelineStats,
     pub counts: Counts,
 }
@@ -59,6 +62,15 @@ impl Snapshot {
 
     pub fn kernel_dropped(&self) -> u64 {
         self.listeners.iter().map(|listener| listener.stats.total().socket.kernel_dropped).sum()
+    }
+
+    pub fn receive_errors(&self) -> u64 {
+        self.listeners.iter().map(|listener| listener.stats.total().receive_errors).sum()
+    }
+
+    /// How datagrams are received: that of the first address.
+    pub fn backend(&self) -> &'static str {
+        self.listeners.first().map_or("", |listener| listener.stats.total().socket.backend)
     }
 
     /// Everything that reached the sockets and has been seen.
@@ -87,10 +99,16 @@ impl Watch {
     }
 
     pub fn snapshot(&self) -> Snapshot {
-        let listeners = self.listeners.iter().map(|Listener { local, recv_buf_bytes, monitor, hands }| {
+        let listeners = self.listeners.iter().map(|Listener { local, recv_buf_bytes, is_clamped, monitor, hands }| {
             let mut counts = Counts::default();
             hands.iter().for_each(|hand| counts.add(&hand.counts()));
-            ListenerNow { local: *local, recv_buf_bytes: *recv_buf_bytes, stats: monitor.stats(), counts }
+            ListenerNow {
+                local: *local,
+                recv_buf_bytes: *recv_buf_bytes,
+                is_clamped: *is_clamped,
+                stats: monitor.stats(),
+                counts,
+            }
         });
         let at = Instant::now();
         Snapshot {

@@ -7,7 +7,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::str::FromStr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 /// Sources whose debts are known at a time; 1 MiB. More share them: the one that owes least is forgotten.
@@ -39,6 +39,8 @@ impl FromStr for Limit {
 #[derive(Debug)]
 pub struct Limiter {
     buckets: Box<[Bucket]>,
+    /// Of each bucket, whether its source was refused since that was last asked.
+    refused: Box<[AtomicBool]>,
     hasher: RandomState,
     start: Instant,
     /// Time that one datagram costs.
@@ -61,6 +63,7 @@ impl Limiter {
         let interval_ns = 1_000_000_000 / limit.datagrams_per_s;
         Self {
             buckets: (0..BUCKETS).map(|_| Bucket::default()).collect(),
+            refused: (0..BUCKETS).map(|_| AtomicBool::default()).collect(),
             hasher: RandomState::new(),
             start: Instant::now(),
             interval_ns,
@@ -71,11 +74,13 @@ impl Limiter {
     /// Whether one more datagram of this source is within the limit, and counts it if so.
     pub fn admit(&self, source: IpAddr, now: Instant) -> bool {
         let now_ns = now.saturating_duration_since(self.start).as_nanos() as u64;
-        let paid_at_ns = &self.bucket(source).paid_at_ns;
+        let bucket = self.bucket(source);
+        let paid_at_ns = &self.buckets[bucket].paid_at_ns;
         let mut paid_at = paid_at_ns.load(Ordering::Relaxed);
         loop {
             let from = paid_at.max(now_ns);
             if from - now_ns > self.owed_max_ns {
+                self.refused[bucket].store(true, Ordering::Relaxed);
                 return false;
             }
             let next = from + self.interval_ns;
@@ -86,19 +91,25 @@ impl Limiter {
         }
     }
 
-    /// The source's bucket, which may have been that of another.
-    fn bucket(&self, source: IpAddr) -> &Bucket {
+    /// How many sources were refused since this was last asked; those that share a bucket count as one.
+    pub fn take_refused(&self) -> usize {
+        self.refused.iter().filter(|refused| refused.swap(false, Ordering::Relaxed)).count()
+    }
+
+    /// The number of the source's bucket, which may have been that of another.
+    fn bucket(&self, source: IpAddr) -> usize {
         let hash = self.hasher.hash_one(source);
         let first = (hash as usize % (BUCKETS / WAYS)) * WAYS;
         let set = &self.buckets[first..first + WAYS];
-        if let Some(own) = set.iter().find(|bucket| bucket.source.load(Ordering::Relaxed) == hash) {
-            return own;
+        if let Some(own) = set.iter().position(|bucket| bucket.source.load(Ordering::Relaxed) == hash) {
+            return first + own;
         }
-        let owes_least = set.iter().min_by_key(|bucket| bucket.paid_at_ns.load(Ordering::Relaxed));
-        let bucket = owes_least.expect("a set is not empty");
+        let owes_least = (0..WAYS).min_by_key(|way| set[*way].paid_at_ns.load(Ordering::Relaxed));
+        let way = owes_least.expect("a set is not empty");
+        let bucket = &set[way];
         bucket.source.store(hash, Ordering::Relaxed);
         bucket.paid_at_ns.store(0, Ordering::Relaxed);
-        bucket
+        first + way
     }
 }
 
@@ -122,6 +133,7 @@ mod tests {
         };
         assert_eq!(admitted(1, 50, 0), 10);
         assert_eq!(admitted(2, 50, 0), 10);
+        assert_eq!((limiter.take_refused(), limiter.take_refused()), (2, 0));
         // Ten milliseconds pay for one.
         assert_eq!((1..=100).map(|i| admitted(1, 3, i * 10)).sum::<usize>(), 100);
         assert_eq!(admitted(1, 50, 11_000), 10);

@@ -63,6 +63,11 @@ impl Screen {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// How many sources the limit has refused since this was last asked.
+    pub fn take_refused(&self) -> usize {
+        self.rules().and_then(|rules| rules.limiter.as_ref().map(Limiter::take_refused)).unwrap_or(0)
+    }
+
     pub fn replace(&self, rules: Option<Rules>) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = rules.map(Arc::new);
     }

@@ -7,10 +7,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::account::say;
+use crate::events::{self, Event};
 
 /// How long a sink must have worked again before that is said: a disk that is nearly full would
 /// otherwise have a line for every little that fits.
 const RECOVERED_AFTER: Duration = Duration::from_secs(1);
+
+/// So many reasons are told apart; what has any further one is counted together.
+const REASONS_MAX: usize = 16;
 
 /// What a sink has done so far, for other threads to see.
 ///
@@ -41,6 +45,8 @@ impl Ledger {
     pub fn lacks(&self, packets: u64, reason: &str) {
         if packets > 0 {
             let mut reasons = self.reasons.lock().expect("nobody panics with the lock held");
+            let is_known = reasons.len() < REASONS_MAX || reasons.contains_key(reason);
+            let reason = if is_known { reason } else { "other reasons" };
             *reasons.entry(reason.to_owned()).or_insert(0) += packets;
         }
     }
@@ -111,7 +117,12 @@ impl Trouble {
     pub fn tell(&mut self, packets: u64, what: &str, error: &io::Error) {
         if self.last.is_none() {
             let sink = &self.sink;
-            say(&format!("hio-udp: {sink}: cannot {what}: {error}; going on, what is not written is counted"));
+            if events::is_on() {
+                let event = Event::warn("sink_trouble").with("sink", sink).with("cannot", what);
+                event.with("error", error.to_string()).log();
+            } else {
+                say(&format!("hio-udp: {sink}: cannot {what}: {error}; going on, what is not written is counted"));
+            }
         }
         self.last = Some(Instant::now());
         self.lacking += packets;
@@ -120,7 +131,12 @@ impl Trouble {
     /// To be told of each success.
     pub fn is_over(&mut self) {
         if self.last.is_some_and(|last| last.elapsed() >= RECOVERED_AFTER) {
-            say(&format!("hio-udp: {}: works again; {} datagrams were not written", self.sink, self.lacking));
+            let Self { sink, lacking, .. } = &*self;
+            if events::is_on() {
+                Event::info("sink_works_again").with("sink", sink).with("not_written", lacking).log();
+            } else {
+                say(&format!("hio-udp: {sink}: works again; {lacking} datagrams were not written"));
+            }
             (self.last, self.lacking) = (None, 0);
         }
     }

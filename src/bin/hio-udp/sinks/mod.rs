@@ -127,6 +127,8 @@ pub struct SinkNow {
     pub name: String,
     pub written: u64,
     pub not_written: u64,
+    /// The same datagrams, by why.
+    pub not_written_by_reason: BTreeMap<String, u64>,
     pub bytes: u64,
     /// Chunks that wait for it, and how many may.
     pub queued: usize,
@@ -184,14 +186,18 @@ impl Sinks {
 
     /// What each has done so far.
     pub fn now(&self) -> Vec<SinkNow> {
-        let now = self.feeds.iter().map(|feed| SinkNow {
-            name: feed.name.clone(),
-            written: feed.ledger().written(),
-            not_written: feed.ledger().reasons().values().sum(),
-            bytes: feed.ledger().bytes(),
-            queued: feed.queued(),
-            queue: QUEUE_CHUNKS,
-            waited: feed.waited(),
+        let now = self.feeds.iter().map(|feed| {
+            let not_written_by_reason = feed.ledger().reasons();
+            SinkNow {
+                name: feed.name.clone(),
+                written: feed.ledger().written(),
+                not_written: not_written_by_reason.values().sum(),
+                not_written_by_reason,
+                bytes: feed.ledger().bytes(),
+                queued: feed.queued(),
+                queue: QUEUE_CHUNKS,
+                waited: feed.waited(),
+            }
         });
         now.collect()
     }

@@ -313,6 +313,7 @@ pub mod tests {
                 name: "null".to_owned(),
                 written: received,
                 not_written: 0,
+                not_written_by_reason: Default::default(),
                 bytes: 128 * received,
                 queued: 3,
                 queue: 14,
