@@ -41,7 +41,7 @@ impl Numbers {
     }
 }
 
-/// How many sources a flood has; 10 million with `HIO_UDP_SOURCES=10000000`.
+/// How many sources a flood has; more with `HIO_UDP_SOURCES`.
 fn sources() -> u32 {
     std::env::var("HIO_UDP_SOURCES").map_or(200_000, |text| text.parse().expect("a number"))
 }
