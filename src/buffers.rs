@@ -185,6 +185,9 @@ mod tests {
         let report =
             BufReport { direction: Direction::Receive, asked_bytes: 16 << 20, actual_bytes: 425_984, clamped: true };
         let text = report.to_string();
+        if !cfg!(target_os = "linux") {
+            return assert!(text.contains("16777216 were asked"), "{text}");
+        }
         for part in ["212992 bytes", "512 datagrams of 100", "sysctl -w net.core.rmem_max=16777216", "CAP_NET_ADMIN"] {
             assert!(text.contains(part), "{part:?} in {text:?}");
         }

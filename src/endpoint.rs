@@ -37,6 +37,10 @@ impl Sharing {
         if self != Self::Nobody {
             socket.set_reuse_port(true)?;
         }
+        #[cfg(windows)]
+        if self == Self::Nobody {
+            crate::sys::winsock::set_exclusive(socket)?;
+        }
         Ok(())
     }
 }
@@ -186,6 +190,8 @@ impl Endpoint {
     }
 
     fn set_metadata_options(&mut self, socket: &UdpSocket) -> io::Result<()> {
+        #[cfg(windows)]
+        crate::sys::winsock::forget_earlier_sends(socket);
         // Free until something is dropped, so always on; where it is missing, SO_MEMINFO or nothing counts.
         ignore_unsupported(sys_socket::enable_drop_counter(socket))?;
         if self.rx_time {

@@ -15,6 +15,11 @@ pub(crate) const INTERRUPTIONS_MAX: usize = 64;
 /// signal arrives after the first datagram of a blocking call (do_recvmmsg in net/socket.c).
 const ERESTARTSYS: i32 = 512;
 
+/// Windows' name for EINTR, which the standard library does not know.
+const WSAEINTR: i32 = 10_004;
+const WSAENETRESET: i32 = 10_052;
+const WSAECONNRESET: i32 = 10_054;
+
 /// What to do after a receive call failed.
 #[derive(Debug)]
 pub(crate) enum OnReceive {
@@ -44,11 +49,7 @@ pub(crate) fn on_receive_error(error: io::Error, counters: &Counters, name: &str
     match error.kind() {
         // EAGAIN and EWOULDBLOCK are one number on Linux and two elsewhere; the kind covers both (H96).
         ErrorKind::WouldBlock => OnReceive::Nothing,
-        ErrorKind::Interrupted => OnReceive::Again,
-        _ if was_restart(&error) => OnReceive::Again,
-        // Windows reports an earlier send's "port unreachable" at a receive; hio's unconnected
-        // socket never sees it on Unix (H94), so neither does a caller here.
-        ErrorKind::ConnectionReset if cfg!(windows) => OnReceive::Again,
+        _ if was_interrupted(&error) || is_of_an_earlier_send(&error) => OnReceive::Again,
         _ => {
             let times = counters.on_receive_failed(error.raw_os_error().unwrap_or(0));
             if is_logged(times) {
@@ -66,8 +67,7 @@ pub(crate) fn on_send_error(error: io::Error, counters: &Counters, name: &str, h
             counters.on_would_block();
             OnSend::WouldBlock
         }
-        ErrorKind::Interrupted => OnSend::Again,
-        _ if was_restart(&error) => OnSend::Again,
+        _ if was_interrupted(&error) || is_of_an_earlier_send(&error) => OnSend::Again,
         _ if is_no_buffers(&error) => {
             counters.on_no_buffers();
             OnSend::NoBuffers
@@ -108,8 +108,21 @@ pub(crate) fn may_be_refusal(error: &io::Error) -> bool {
     }
 }
 
-fn was_restart(error: &io::Error) -> bool {
-    cfg!(target_os = "linux") && error.raw_os_error() == Some(ERESTARTSYS)
+/// Whether the call did not really happen, or a wait did not last, because of a signal or its like.
+pub(crate) fn was_interrupted(error: &io::Error) -> bool {
+    let errno = error.raw_os_error();
+    error.kind() == ErrorKind::Interrupted
+        || (cfg!(target_os = "linux") && errno == Some(ERESTARTSYS))
+        || (cfg!(windows) && errno == Some(WSAEINTR))
+}
+
+/// Whether a call failed for what an earlier send has met: a closed port (WSAECONNRESET), or too many hops
+/// (WSAENETRESET).
+///
+/// Windows tells so at any later call of the socket. hio's unconnected socket never sees it on Unix (H94), so
+/// neither does a caller here: what is done now has nothing to do with it.
+fn is_of_an_earlier_send(error: &io::Error) -> bool {
+    cfg!(windows) && matches!(error.raw_os_error(), Some(WSAECONNRESET | WSAENETRESET))
 }
 
 /// ENOBUFS and ENOMEM. Not the same as a full send buffer: on BSD and macOS they come from the

@@ -145,7 +145,7 @@ impl Endpoint {
     pub(crate) fn wait(&self, interest: Interest, timeout: Duration) -> io::Result<bool> {
         self.counters.on_wait_call();
         match sys_socket::wait(self.socket()?, interest, timeout) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(false),
+            Err(error) if policy::was_interrupted(&error) => Ok(false),
             result => result,
         }
     }

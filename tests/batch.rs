@@ -741,7 +741,10 @@ fn a_wait_ends_in_time_on_a_socket_that_is_readable_for_ever_and_has_nothing() {
         let found = peer.fill_wait(Duration::from_millis(50)).map(|grams| grams.len()).map_err(|e| e.kind());
         let _ = done.send(found);
     });
-    assert_eq!(ended.recv_timeout(PATIENCE), Ok(Ok(0)));
+    let found = ended.recv_timeout(PATIENCE).expect("it ends");
+    // To the standard library on Windows this is a datagram from nowhere.
+    let is_from_nowhere = cfg!(windows) && found == Err(std::io::ErrorKind::InvalidInput);
+    assert!(found == Ok(0) || is_from_nowhere, "{found:?}");
 }
 
 #[test]

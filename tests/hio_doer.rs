@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use hio_udp::{Cue, Deed, DoDoer, Doer, Doist, Peer, PeerConfig, PeerDoer, Transport, doify};
 use util::noted::{Noted, calls, note};
-use util::{TestPeer, any_local, any_local_config, is_free};
+use util::{TestPeer, any_local, any_local_config, is_free, is_in_use};
 
 for_both_peers!(
     h150_a_doer_that_has_not_run_has_hios_defaults,
@@ -220,7 +220,7 @@ fn h156_a_strict_peer_that_does_not_open_is_an_error<T: TestPeer>() {
     let mut doist = doist();
     doist.add(trace.doer("beside"));
     doist.add(&mut doer);
-    assert_eq!(doist.run().unwrap_err().kind(), ErrorKind::AddrInUse);
+    assert!(is_in_use(&doist.run().unwrap_err()));
     drop(doist);
     assert_eq!(trace.take(), ["beside enter", "beside cease", "beside exit"]);
     assert!(!doer.peer().opened());

@@ -2,12 +2,10 @@
 
 mod util;
 
-use std::net::{Ipv4Addr, SocketAddr};
-
 use hio_udp::{BatchPeer, Peer, Transport};
 use util::{
-    TestPeer, any_local, any_local_config, any_size, any_wildcard_config, assert_nothing_queued, is_nothing_there,
-    left_out, opened, pattern, receive_one, receive_rest,
+    TestPeer, any_local, any_local_config, any_size, assert_nothing_queued, is_nothing_there, left_out, opened,
+    pattern, receive_one, receive_rest,
 };
 
 for_both_peers!(
@@ -24,7 +22,10 @@ for_both_peers!(
 
 #[cfg(target_os = "linux")]
 mod linux {
+    use std::net::{Ipv4Addr, SocketAddr};
+
     use super::*;
+    use util::any_wildcard_config;
 
     for_both_peers!(
         h089_an_unread_peer_keeps_the_oldest_and_counts_the_rest,

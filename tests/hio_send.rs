@@ -5,10 +5,7 @@
 mod util;
 
 use hio_udp::{BatchPeer, Peer, PeerConfig, Transport};
-use util::{
-    TestPeer, any_local, any_local_config, any_size, assert_nothing_queued, is_nothing_there, opened, pattern,
-    receive_one,
-};
+use util::{TestPeer, any_local, any_local_config, any_size, is_nothing_there, opened, pattern, receive_one};
 
 for_both_peers!(
     h099_a_sent_datagram_gives_its_length,
@@ -34,7 +31,7 @@ mod unix {
             let error = sender.send(&pattern(len), receiver.ha()).unwrap_err();
             assert_eq!(error.raw_os_error(), Some(libc::EMSGSIZE), "{len} bytes");
         }
-        assert_nothing_queued(&mut receiver);
+        util::assert_nothing_queued(&mut receiver);
     }
 
     fn h113_an_ipv6_destination_is_an_error_of_an_ipv4_peer<T: TestPeer>() {

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hio_udp::{BatchPeer, PeerConfig, Pipeline, PipelineBuilder, Transport};
-use support::{PATIENCE, Random, own_host, settle, until};
+use support::{PATIENCE, is_in_use, own_host, settle, until};
 
 /// Most shards that this system allows, of those a test would like.
 fn shards(wanted: usize) -> usize {
@@ -73,6 +73,7 @@ impl Gate {
 }
 
 #[test]
+<<<<<<< HEAD
 fn how_it_receives_is_known_before_the_first_datagram() {
     let pipeline = counting(Pipeline::builder(config()).shards(shards(2)).workers(0));
     let before = pipeline.stats().shards.iter().map(|shard| shard.socket.backend).collect::<Vec<_>>();
@@ -82,11 +83,14 @@ fn how_it_receives_is_known_before_the_first_datagram() {
 }
 
 #[test]
+=======
+#[cfg(target_os = "linux")] // elsewhere nobody counts what the kernel drops
+>>>>>>> 2ac4447 (Take ports exclusively, wait, and know errors of earlier sends on Windows, and run the tests there)
 fn every_datagram_is_accounted_for_whatever_the_threads_and_the_handlers_do() {
     const SENDERS: usize = 3;
     const GRAMS: usize = 3_000;
     for seed in 0..12 {
-        let mut random = Random(seed);
+        let mut random = support::Random(seed);
         let (shards, workers) = (1 + random.below(shards(4)), random.below(4));
         let (queue, bc, panics) = (random.below(4), 1 + random.below(100), random.below(2) * 5);
         let pause = Duration::from_micros([0, 20, 300][random.below(3)]);
@@ -147,6 +151,7 @@ fn one_shard_and_at_most_one_worker_keep_the_order() {
 }
 
 #[test]
+#[cfg(target_os = "linux")] // elsewhere nobody counts what the kernel drops
 fn handlers_that_stall_cost_nothing_that_fits_and_the_rest_is_counted_while_it_happens() {
     const GRAMS: usize = 5_000;
     for workers in [0, 2] {
@@ -166,7 +171,6 @@ fn handlers_that_stall_cost_nothing_that_fits_and_the_rest_is_counted_while_it_h
         let total = pipeline.stop().total();
         assert_eq!(total.grams_accounted(), GRAMS as u64, "{total:?}");
         assert_eq!(total.grams_left_behind, 0);
-        #[cfg(target_os = "linux")]
         assert!(total.socket.kernel_dropped > 0 && total.grams_delivered >= 64, "{total:?}");
     }
 }
@@ -337,12 +341,12 @@ fn a_port_that_anybody_has_is_refused_and_one_shard_shares_with_nobody() {
     let neighbour = shared(SocketAddr::new(own_host().parse().unwrap(), 0)).unwrap();
     for shards in [1, shards(2)] {
         let on = |ha: SocketAddr| Pipeline::builder(PeerConfig::new().ha(ha)).shards(shards).start(|_| {});
-        assert_eq!(on(neighbour.ha()).unwrap_err().kind(), ErrorKind::AddrInUse, "beside a peer");
+        assert!(is_in_use(&on(neighbour.ha()).unwrap_err()), "beside a peer");
         let pipeline = counting(Pipeline::builder(config()).shards(shards));
-        assert_eq!(on(pipeline.ha()).unwrap_err().kind(), ErrorKind::AddrInUse, "beside a pipeline");
-        assert_eq!(UdpSocket::bind(pipeline.ha()).unwrap_err().kind(), ErrorKind::AddrInUse, "a plain socket");
+        assert!(is_in_use(&on(pipeline.ha()).unwrap_err()), "beside a pipeline");
+        assert!(is_in_use(&UdpSocket::bind(pipeline.ha()).unwrap_err()), "a plain socket");
         if shards == 1 {
-            assert_eq!(shared(pipeline.ha()).unwrap_err().kind(), ErrorKind::AddrInUse, "a sharing peer");
+            assert!(is_in_use(&shared(pipeline.ha()).unwrap_err()), "a sharing peer");
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Each test also holds the counters to it: what was given is sent, failed or still pending, and
 //! every system call is counted.
-#![cfg(unix)]
+#![cfg(any(unix, windows))]
 
 #[cfg(target_os = "linux")]
 mod open;
@@ -20,6 +20,8 @@ mod table;
 #[cfg(all(target_os = "linux", not(force_single)))]
 mod uring;
 mod wait;
+#[cfg(windows)]
+mod winsock;
 mod wire_log;
 
 use std::cell::RefCell;
@@ -27,6 +29,7 @@ use std::net::SocketAddr;
 use std::sync::Once;
 use std::time::{Duration, Instant};
 
+#[cfg(unix)]
 use libc::{
     EACCES, EAFNOSUPPORT, EAGAIN, EBADF, ECONNREFUSED, EFAULT, EHOSTUNREACH, EINTR, EINVAL, EIO, EMSGSIZE, ENETDOWN,
     ENETUNREACH, ENOBUFS, ENOMEM, ENOTSOCK, EPERM, EPIPE, EWOULDBLOCK,
@@ -40,11 +43,17 @@ use crate::policy::INTERRUPTIONS_MAX;
 use crate::sys::BACKEND;
 use crate::sys::fault::{self, Call, Fault};
 use crate::{
-    BatchPeer, Direction, Full, Peer, PeerConfig, RecvRing, SendReport, Stats, Stopped, Transport, WireLog,
-    WireLogConfig,
+    BatchPeer, Full, Peer, PeerConfig, RecvRing, SendReport, Stats, Stopped, Transport, WireLog, WireLogConfig,
+};
+
+#[cfg(windows)]
+use winsock::errno::{
+    EACCES, EAFNOSUPPORT, EAGAIN, EBADF, ECONNREFUSED, EFAULT, EHOSTUNREACH, EINTR, EINVAL, EIO, EMSGSIZE, ENETDOWN,
+    ENETUNREACH, ENOBUFS, ENOMEM, ENOTSOCK, EPERM, EPIPE, EWOULDBLOCK,
 };
 
 /// ERESTARTSYS: an errno that should never leave the kernel, but does.
+#[cfg(target_os = "linux")]
 const ERESTARTSYS: i32 = 512;
 
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -2,6 +2,7 @@
 
 use super::table::{BIND, OPTION, SOCKET};
 use super::*;
+use crate::Direction;
 
 /// The system's limit for one direction, if it says.
 #[cfg(target_os = "linux")]

@@ -47,11 +47,13 @@ pub(crate) fn clear() {
 }
 
 /// Whether no fault is left to fire.
+#[cfg_attr(not(target_os = "linux"), allow(dead_code))]
 pub(crate) fn is_over() -> bool {
     PLAN.with_borrow(Vec::is_empty)
 }
 
 /// How many calls of kind `call` were made since the last `clear`, those that failed included.
+#[cfg_attr(not(target_os = "linux"), allow(dead_code))]
 pub(crate) fn made(call: Call) -> u64 {
     MADE.get()[call as usize]
 }

@@ -68,6 +68,8 @@ pub(crate) mod socket;
     path = "no_uring.rs"
 )]
 mod uring;
+#[cfg(windows)]
+pub(crate) mod winsock;
 
 #[cfg(all(force_uring, any(not(target_os = "linux"), force_single)))]
 compile_error!("--cfg force_uring needs Linux, and no --cfg force_single");
@@ -104,8 +106,10 @@ pub(crate) enum Call {
     /// `bind`.
     Bind,
     /// `setsockopt` with an option that is set in this folder.
+    #[cfg_attr(not(any(target_os = "linux", windows)), allow(dead_code))]
     SetOption,
     /// `getsockopt` with an option that is read in this folder.
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
     GetOption,
     /// `recvmmsg`, `recvfrom`: anything that receives.
     Recv,
@@ -114,6 +118,7 @@ pub(crate) enum Call {
     /// `poll`, `ppoll`: anything that waits.
     Wait,
     /// `setsockopt(SO_RCVBUFFORCE)` and `setsockopt(SO_SNDBUFFORCE)`.
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
     ForceBuffer,
     /// `io_uring_setup`.
     #[cfg_attr(any(not(target_os = "linux"), force_single), allow(dead_code))]

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
+#[cfg(not(windows))]
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
@@ -257,8 +258,11 @@ fn poll_one(poll: &mut libc::pollfd, timeout: Duration) -> libc::c_int {
     unsafe { libc::poll(poll, 1, libc::c_int::try_from(millis).unwrap_or(libc::c_int::MAX)) }
 }
 
-/// Where there is no `poll` in the standard library or `libc`: sleep a little, then let the caller ask.
-#[cfg(not(unix))]
+#[cfg(windows)]
+pub(crate) use super::winsock::wait;
+
+/// Where there is no `poll` at all: sleep a little, then let the caller ask.
+#[cfg(not(any(unix, windows)))]
 pub(crate) fn wait(_socket: &UdpSocket, _interest: Interest, timeout: Duration) -> io::Result<bool> {
     const STEP: Duration = Duration::from_millis(1);
     fault::limit(Call::Wait)?;

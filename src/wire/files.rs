@@ -174,6 +174,7 @@ mod tests {
         let found = create_persistent(&head, Some(home.clone()), Path::new("hio"), "main", suffixes).unwrap();
         assert_eq!(found.directory, home.join(".hio/wirelogs"));
         assert_eq!(fs::read_dir(&found.directory).unwrap().count(), 2);
+        drop(found); // Windows removes no file that is open
         // With no home either, the error is about the directory that was asked for.
         let (no_home, also_a_file) = (None, Some(head.clone()));
         for home in [no_home, also_a_file] {

@@ -7,6 +7,10 @@ use std::time::{Duration, Instant};
 #[path = "../util/own_host.rs"]
 mod own_host;
 pub use own_host::own_host;
+#[path = "../util/in_use.rs"]
+mod in_use;
+#[allow(unused_imports)]
+pub use in_use::is_in_use;
 
 use hio_udp::{BatchPeer, PeerConfig, SendReport, Stats, Stopped, Transport};
 

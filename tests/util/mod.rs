@@ -2,7 +2,7 @@
 #![allow(dead_code)] // each test binary uses its own part
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use hio_udp::{BatchPeer, Direction, Peer, PeerConfig, Transport, WireLog};
@@ -11,6 +11,8 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 pub mod noted;
 mod own_host;
 pub use own_host::own_host;
+mod in_use;
+pub use in_use::is_in_use;
 
 /// How long a test waits for something that must come.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -120,7 +122,7 @@ pub fn is_free(ha: SocketAddr) -> bool {
     let config = PeerConfig::new().ha((ha.ip().to_string(), ha.port())).exclusive(true);
     match Peer::new(config.reopen(true)) {
         Ok(_) => true,
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => false,
+        Err(error) if is_in_use(&error) => false,
         Err(error) => panic!("{ha}: {error}"),
     }
 }
@@ -172,6 +174,8 @@ pub fn assert_nothing_queued<T: Transport>(peer: &mut T) {
 /// every interface, and it never reads.
 #[cfg(target_os = "linux")]
 pub fn closed_port() -> (SocketAddr, Socket) {
+    use std::net::Ipv4Addr;
+
     let keeper = bare_socket();
     keeper.bind(&SocketAddr::from((Ipv4Addr::new(127, 0, 0, 2), 0)).into()).expect("bind");
     let port = keeper.local_addr().expect("address").as_socket().expect("an IP address").port();

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 /// A user to become, and a group; by name or number.
 #[derive(Clone, Debug)]
+#[cfg_attr(not(unix), allow(dead_code))]
 pub struct Account {
     user: String,
     group: Option<String>,

@@ -101,7 +101,13 @@ fn report_clamp(pipeline: &BoundPipeline) {
 }
 
 fn why_not_bound(error: &io::Error, bind: SocketAddr) -> Failure {
-    let hint = match error.kind() {
+    // Windows says so of a port that somebody has for himself alone; low ports need no privileges there.
+    let kind = if cfg!(windows) && error.kind() == io::ErrorKind::PermissionDenied {
+        io::ErrorKind::AddrInUse
+    } else {
+        error.kind()
+    };
+    let hint = match kind {
         io::ErrorKind::AddrInUse => {
             format!("another process has port {}: stop it or choose another --bind", bind.port())
         }
