@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use super::block;
+use super::{block, opening};
 use crate::account::say;
 use crate::packets::Nanos;
 use crate::utc;
@@ -30,9 +30,11 @@ pub struct Directory {
 impl Directory {
     /// Makes the directory if only it itself is missing, and closes the segments that were left open.
     pub fn open(path: &Path, sink: &str) -> io::Result<Self> {
-        match fs::create_dir(path) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
+        if opening::directory(path)? {
+            say(&format!(
+                "hio-udp: note: {sink}: others may write to this directory, and so remove segments or put others in \
+                 their place"
+            ));
         }
         let lock = lock(path)?;
         let found = list(path)?;
@@ -131,7 +133,7 @@ pub(super) fn number(name: &str) -> Option<u64> {
 
 /// Closes a segment that was left open: cuts what is not a whole block, and gives it its name.
 fn repair(left: &Entry, sink: &str) -> io::Result<()> {
-    let file = File::options().read(true).write(true).open(&left.path)?;
+    let file = opening::existing(&left.path)?;
     let len = file.metadata()?.len();
     let (whole, packets) = scan(&mut BufReader::with_capacity(1 << 20, &file))?;
     if packets == 0 {

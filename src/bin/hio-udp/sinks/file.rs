@@ -8,7 +8,7 @@ use hio_udp::pcapng::Statistics;
 
 use super::chunk::{self, Chunk, SoFar};
 use super::ledger::Ledger;
-use super::{Sink, block, directory};
+use super::{Sink, block, directory, opening};
 
 /// A capture being written; it ends behind a whole block at any time.
 pub struct Capture {
@@ -92,7 +92,7 @@ pub struct Out {
 impl Out {
     /// Creates the file, or empties the one that is there.
     pub fn create(path: &Path, place: &str, ledger: &Ledger) -> io::Result<Self> {
-        let capture = Capture::begin(File::create(path)?, place, ledger)?;
+        let capture = Capture::begin(opening::create(path)?, place, ledger)?;
         let has_name = !directory::is_removed(capture.file(), path);
         Ok(Self { capture, path: path.to_owned(), has_name, so_far: SoFar::default() })
     }

@@ -14,10 +14,10 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use super::Sink;
 use super::chunk::{Chunk, Datagram};
 use super::directory;
 use super::ledger::{Ledger, Trouble};
+use super::{Sink, opening};
 use crate::account::say;
 use crate::utc;
 
@@ -149,7 +149,7 @@ impl Sink for Jsonl {
 
 impl Place {
     fn open(path: &Path, name: &str) -> io::Result<Self> {
-        let mut file = File::options().create(true).read(true).append(true).open(path)?;
+        let mut file = opening::append(path)?;
         if !file.metadata()?.is_file() {
             return Ok(Self::File(file, None));
         }

@@ -25,7 +25,9 @@ mod keeper;
 mod ledger;
 mod losses;
 mod null;
+mod opening;
 mod packer;
+
 mod relay;
 mod segments;
 mod spec;

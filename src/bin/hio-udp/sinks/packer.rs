@@ -12,8 +12,8 @@ use std::thread::{self, JoinHandle};
 
 use ruzstd::encoding::{CompressionLevel, compress};
 
-use super::directory;
 use super::ledger::{Ledger, Trouble};
+use super::{directory, opening};
 
 const BUFFER_BYTES: usize = 1 << 20;
 
@@ -81,7 +81,7 @@ impl Packing {
     fn write(&self, closed: &Path, part: &Path) -> io::Result<()> {
         let from = File::open(closed)?;
         let modified = from.metadata()?.modified()?;
-        let to = File::create(part)?;
+        let to = opening::create_new(part)?;
         let mut source =
             Careful { inner: BufReader::with_capacity(BUFFER_BYTES, from), error: None, ledger: &self.ledger };
         let mut drain =

@@ -9,19 +9,19 @@
 //!
 //! What takes long and is not writing, the closing of segments, is done by a [`Keeper`] in another thread.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::Sink;
 use super::chunk::{Chunk, SoFar};
 use super::directory::{self, Directory};
 use super::file::Capture;
 use super::keeper::{Closing, Keeper};
 use super::ledger::{Ledger, Trouble};
 use super::spec::{Fsync, Limits};
+use super::{Sink, opening};
 
 /// A segment's length in bytes unless another is asked for.
 pub const ROTATE_BYTES: u64 = 256 << 20;
@@ -71,7 +71,7 @@ impl Segments {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let name = directory::name(now.as_nanos() as i128, self.directory.next);
         let part = directory::part(&self.directory.path.join(name));
-        let file = File::options().write(true).create_new(true).open(&part)?;
+        let file = opening::create_new(&part)?;
         let begun = Capture::begin(file, &self.place, ledger).and_then(|mut capture| {
             capture.write_statistics(&self.ended_with.statistics(), ledger)?;
             Ok(capture)

@@ -1,0 +1,127 @@
+//! How files that datagrams go to are opened: for their owner and its group, and never through a link.
+//!
+//! In a directory that others may write to, anything may lie under a name that they can guess, such as a link
+//! to a file of ours. Places below /dev and /proc, like /dev/stdout, are links by nature and nobody else's.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
+use std::path::Path;
+
+/// Opens a file to write, and empties it if it is there.
+pub fn create(path: &Path) -> io::Result<File> {
+    open(path, options(path).write(true).create(true).truncate(true))
+}
+
+/// Opens a file to write behind what it holds; what it holds can be read.
+pub fn append(path: &Path) -> io::Result<File> {
+    open(path, options(path).read(true).append(true).create(true))
+}
+
+/// Makes a file whose name must be free.
+pub fn create_new(path: &Path) -> io::Result<File> {
+    open(path, options(path).write(true).create_new(true))
+}
+
+/// Opens a file that is there, to read and write.
+pub fn existing(path: &Path) -> io::Result<File> {
+    open(path, options(path).read(true).write(true))
+}
+
+/// Makes a directory that only its owner and its group can look into, unless it is there; says whether others
+/// may change what is in it.
+pub fn directory(path: &Path) -> io::Result<bool> {
+    #[cfg_attr(not(unix), allow(unused_mut))]
+    let mut builder = DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o750);
+    match builder.create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        Err(_) => Ok(is_others(&fs::metadata(path)?)),
+        Ok(()) => Ok(false),
+    }
+}
+
+#[cfg(unix)]
+fn is_others(directory: &fs::Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt;
+
+    let owner = directory.uid();
+    directory.mode() & 0o022 != 0 || (owner != 0 && owner != nix::unistd::geteuid().as_raw())
+}
+
+#[cfg(not(unix))]
+fn is_others(_directory: &fs::Metadata) -> bool {
+    false
+}
+
+/// Options for a file that its owner may write and its group may read, whose name is no link.
+fn options(path: &Path) -> OpenOptions {
+    #[cfg_attr(not(unix), allow(unused_mut))]
+    let mut options = File::options();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+
+        options.mode(0o640);
+        if !may_be_link(path) {
+            options.custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32);
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = path;
+    options
+}
+
+#[cfg(unix)]
+fn may_be_link(path: &Path) -> bool {
+    ["/dev/stdout", "/dev/stderr", "/dev/fd", "/proc"].iter().any(|root| path.starts_with(root))
+}
+
+fn open(path: &Path, options: &OpenOptions) -> io::Result<File> {
+    options.open(path).map_err(|error| {
+        // Its errno differs from system to system.
+        let is_link = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink());
+        if cfg!(unix) && is_link && error.kind() != io::ErrorKind::AlreadyExists {
+            return io::Error::other("it is a symbolic link, which is not followed; name the file itself");
+        }
+        error
+    })
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    /// A way to open a file.
+    type Way = fn(&Path) -> io::Result<File>;
+
+    #[test]
+    fn no_way_of_opening_a_file_follows_a_link_that_lies_under_its_name() {
+        let dir = std::env::temp_dir().join(format!("hio-udp-opening-{}", std::process::id()));
+        assert!(!directory(&dir).unwrap());
+        assert_eq!(fs::metadata(&dir).unwrap().permissions().mode() & 0o007, 0, "nobody else can look into it");
+        let (victim, nothing, name) = (dir.join("victim"), dir.join("nothing"), dir.join("name"));
+        fs::write(&victim, "kept").unwrap();
+        for target in [&victim, &nothing] {
+            symlink(target, &name).unwrap();
+            for open in [create as Way, append, create_new, existing] {
+                open(&name).unwrap_err();
+            }
+            let error = create(&name).unwrap_err().to_string();
+            assert!(error.contains("symbolic link"), "{error}");
+            fs::remove_file(&name).unwrap();
+        }
+        assert_eq!(fs::read(&victim).unwrap(), b"kept");
+        assert!(!nothing.exists());
+        // A link on the way to the file is the user's own affair.
+        symlink(&dir, &name).unwrap();
+        create_new(&name.join("new")).unwrap();
+        assert!(!directory(&name).unwrap());
+        assert_eq!(fs::metadata(dir.join("new")).unwrap().permissions().mode() & 0o117, 0);
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(directory(&dir).unwrap(), "others may write to it");
+        fs::remove_dir_all(&dir).unwrap();
+    }
+}

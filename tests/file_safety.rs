@@ -1,0 +1,97 @@
+//! Files of `ingest` in directories where others are: who may read them, and what a planted link brings about.
+#![cfg(unix)]
+
+#[path = "util/program.rs"]
+mod util;
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use util::{Ingest, PROGRAM, blast, limited, run};
+
+/// A directory that goes with the test.
+struct Dir(PathBuf);
+
+impl Dir {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("hio-udp-safety-{}-{name}", std::process::id()));
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    fn join(&self, name: &str) -> String {
+        self.0.join(name).to_str().expect("a path in UTF-8").to_owned()
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn what_datagrams_are_written_to_is_read_by_its_owner_and_its_group_only() {
+    let dir = Dir::new("modes");
+    let (out, lines, segments) = (dir.join("out.pcapng"), dir.join("lines.jsonl"), dir.join("segments"));
+    let sinks = [format!("jsonl:{lines}"), format!("pcapng:{segments}")];
+    let args = ["--out", &out, "--sink", &sinks[0], "--sink", &sinks[1], "--zstd"];
+    let command = limited("umask 0", &[&["ingest", "--json", "--bind", "127.0.0.1:0"][..], &args].concat());
+    let ingest = Ingest::spawn(command);
+    assert!(!ingest.noted.contains("others may"), "{}", ingest.noted);
+    blast(ingest.addr, &["--count", "10", "--rate", "max"]);
+    assert_eq!(ingest.stop().0, 0);
+    let closed: Vec<PathBuf> = fs::read_dir(&segments).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(closed.len(), 1, "{closed:?}");
+    assert_eq!(mode(Path::new(&segments)), 0o750);
+    for path in closed.iter().map(PathBuf::as_path).chain([&out, &lines].map(Path::new)) {
+        assert_eq!(mode(path), 0o640, "{path:?}");
+    }
+}
+
+#[test]
+fn a_link_under_the_name_of_a_file_is_one_line_and_what_it_leads_to_stays_as_it_is() {
+    let dir = Dir::new("links");
+    let (victim, link) = (dir.join("victim"), dir.join("link"));
+    fs::write(&victim, "kept").unwrap();
+    symlink(&victim, &link).unwrap();
+    for args in [["--out".to_owned(), link.clone()], ["--sink".to_owned(), format!("jsonl:{link}")]] {
+        let output = run(&["ingest", "--bind", "127.0.0.1:0", "--duration", "0.1", &args[0], &args[1]]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(&link) && said.contains("a symbolic link, which is not followed"), "{said}");
+        assert_eq!(fs::read(&victim).unwrap(), b"kept");
+    }
+    // Where the program has only another name for a file that is open already.
+    let mut command = Command::new(PROGRAM);
+    command.args(["ingest", "--bind", "127.0.0.1:0", "--duration", "0.1", "--json", "--out", "/dev/stderr"]);
+    assert_eq!(command.stdout(Stdio::null()).stderr(Stdio::piped()).output().unwrap().status.code(), Some(0));
+}
+
+#[test]
+#[cfg(target_os = "linux")] // for its `date`
+fn links_under_the_names_of_coming_segments_are_left_alone() {
+    let dir = Dir::new("segments");
+    let victim = dir.join("victim");
+    fs::write(&victim, "kept").unwrap();
+    let now = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    for second in now..now + 60 {
+        let date = Command::new("date").args(["-u", "-d", &format!("@{second}"), "+%Y%m%dT%H%M%SZ"]).output().unwrap();
+        let time = String::from_utf8(date.stdout).unwrap();
+        symlink(&victim, dir.join(&format!("{}-000001.pcapng.part", time.trim()))).unwrap();
+    }
+    fs::set_permissions(&dir.0, fs::Permissions::from_mode(0o777)).unwrap();
+    let sink = format!("pcapng:{}", dir.0.display());
+    let output = run(&["ingest", "--bind", "127.0.0.1:0", "--duration", "0.1", "--sink", &sink]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("others may write to this directory"), "{said}");
+    assert!(said.contains(&sink) && said.contains("exists"), "{said}");
+    assert_eq!(fs::read(&victim).unwrap(), b"kept");
+}
