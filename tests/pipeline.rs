@@ -73,7 +73,6 @@ impl Gate {
 }
 
 #[test]
-<<<<<<< HEAD
 fn how_it_receives_is_known_before_the_first_datagram() {
     let pipeline = counting(Pipeline::builder(config()).shards(shards(2)).workers(0));
     let before = pipeline.stats().shards.iter().map(|shard| shard.socket.backend).collect::<Vec<_>>();
@@ -82,10 +81,8 @@ fn how_it_receives_is_known_before_the_first_datagram() {
     assert!(before == after && !before.contains(&""), "{before:?}, {after:?}");
 }
 
-#[test]
-=======
 #[cfg(target_os = "linux")] // elsewhere nobody counts what the kernel drops
->>>>>>> 2ac4447 (Take ports exclusively, wait, and know errors of earlier sends on Windows, and run the tests there)
+#[test]
 fn every_datagram_is_accounted_for_whatever_the_threads_and_the_handlers_do() {
     const SENDERS: usize = 3;
     const GRAMS: usize = 3_000;

@@ -11,18 +11,12 @@ mod blocks;
 mod chunk;
 #[path = "../../src/bin/hio-udp/endian.rs"]
 mod endian;
-#[path = "../../src/bin/hio-udp/events.rs"]
-mod events;
 #[path = "../../src/bin/hio-udp/headers.rs"]
 mod headers;
-#[path = "../../src/bin/hio-udp/sinks/jsonl.rs"]
-mod jsonl;
-#[path = "../../src/bin/hio-udp/sinks/ledger.rs"]
-mod ledger;
+#[path = "../../src/bin/hio-udp/sinks/line.rs"]
+mod line;
 #[path = "../../src/bin/hio-udp/sinks/losses.rs"]
 mod losses;
-#[path = "../../src/bin/hio-udp/notes.rs"]
-mod notes;
 #[path = "../../src/bin/hio-udp/packets.rs"]
 mod packets;
 #[path = "../../src/bin/hio-udp/records.rs"]
@@ -31,15 +25,6 @@ mod records;
 mod utc;
 #[path = "../../src/bin/hio-udp/window.rs"]
 mod window;
-
-mod account {
-    pub fn say(_line: &str) {}
-}
-
-trait Sink {
-    fn write(&mut self, chunk: &chunk::Chunk, ledger: &ledger::Ledger);
-    fn reopen(&mut self, ledger: &ledger::Ledger);
-}
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
@@ -164,7 +149,7 @@ fuzz_target!(|written: Vec<Written<'_>>| {
     }
     let chunk = chunk::Chunk { blocks: plain, packets: written.len() as u64, dropped: 0 };
     let mut lines = Vec::new();
-    chunk.datagrams().for_each(|datagram| jsonl::put_line(&mut lines, &datagram));
+    chunk.datagrams().for_each(|datagram| line::put_line(&mut lines, &datagram));
     let lines = String::from_utf8(lines).unwrap();
     assert_eq!((lines.lines().count(), lines.ends_with('\n')), (written.len(), !written.is_empty()));
     for (line, expected) in lines.lines().zip(&written) {

@@ -23,6 +23,7 @@ mod file;
 mod jsonl;
 mod keeper;
 mod ledger;
+mod line;
 mod losses;
 mod null;
 mod opening;
