@@ -1,5 +1,5 @@
 //! What `idle.rs` and `handoff.rs` take from the standard library to synchronise threads, and nothing else: so that
-//! `loom/` can put models of it in its place, and run these very files through every interleaving.
+//! `tests/loom/` can put models of it in its place, and run these very files through every interleaving.
 
 pub(super) use std::hint::spin_loop;
 pub(super) use std::sync::OnceLock;

@@ -9,9 +9,9 @@
 //! A program and no test, because the files bring tests of their own, for real threads.
 #![allow(dead_code)]
 
-#[path = "../../src/pipeline/handoff.rs"]
+#[path = "../../../src/pipeline/handoff.rs"]
 mod handoff;
-#[path = "../../src/pipeline/idle.rs"]
+#[path = "../../../src/pipeline/idle.rs"]
 mod idle;
 mod pool;
 mod sync;
