@@ -1,6 +1,8 @@
 //! `ingest` on several sockets and threads: shards, several addresses, what is let in, passed sockets, users.
 #![cfg(unix)]
 
+#[path = "util/captures.rs"]
+mod captures;
 #[path = "util/program.rs"]
 mod program;
 
@@ -271,5 +273,22 @@ fn options_that_do_not_go_together_are_one_line() {
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!((output.status.code(), said.lines().count()), (Some(code), 1), "{args:?}: {said}");
         assert!(said.contains(part), "{args:?}: {part:?} not in {said:?}");
+    }
+}
+
+#[test]
+fn datagrams_of_a_batch_share_its_time_if_that_is_asked_for() {
+    let file = Scratch::new("stamp");
+    let before = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let ingest = Ingest::start("127.0.0.1:0", &["--stamp", "batch", "--out", file.arg(), "--count", "50"]);
+    ingest.signal("STOP");
+    blast(ingest.addr, &["--count", "50", "--rate", "max"]);
+    ingest.signal("CONT");
+    let (code, account, _) = ingest.end();
+    let after = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let times: Vec<Duration> = captures::read_capture(&file.0).0.iter().map(|packet| packet.time).collect();
+    assert!((before..after).contains(&times[0]), "{:?}", times[0]);
+    if account["backend"] != "single" {
+        assert!(code == 0 && times.len() == 50 && times.iter().all(|time| *time == times[0]), "{times:?}");
     }
 }

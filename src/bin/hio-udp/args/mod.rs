@@ -18,7 +18,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 pub use blast::BlastOptions;
 pub use check::CheckOptions;
 pub use doctor::DoctorOptions;
-pub use ingest::{DEFAULT_RCVBUF, IngestOptions};
+pub use ingest::{DEFAULT_RCVBUF, IngestOptions, Stamp};
 pub use inspect::InspectOptions;
 pub use join::Join;
 pub use manual::{CompletionsOptions, ManualOptions};

@@ -176,6 +176,7 @@ impl Hand {
         let allowance = self.quota.claim(batch.len() as u64);
         self.tally.on_fill(batch.len());
         self.pass_drops(&mut work);
+        work.writer.iter_mut().for_each(Writer::begin_batch);
         let mut run: Option<Run> = None;
         for gram in batch.grams() {
             if counts.delivered == allowance {

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use hio_udp::{BoundPipeline, Direction, PeerConfig, Pipeline, PipelineBuilder};
 
 use crate::account::say;
-use crate::args::{DEFAULT_RCVBUF, IngestOptions, Join};
+use crate::args::{DEFAULT_RCVBUF, IngestOptions, Join, Stamp};
 use crate::failure::Failure;
 
 /// An address whose sockets are open.
@@ -89,7 +89,7 @@ fn config(options: &IngestOptions, local: SocketAddr) -> PeerConfig {
         .bc(options.bc)
         .gram_size(options.gram_size)
         // Both cost time per datagram, so only where a sink needs them.
-        .rx_time(is_stored)
+        .rx_time(is_stored && options.stamp == Stamp::Arrival)
         .dst_addr(is_stored && local.ip().to_canonical().is_unspecified())
 }
 

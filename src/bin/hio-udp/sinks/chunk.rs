@@ -80,12 +80,19 @@ pub struct Encoder {
     dropped: u64,
     local: SocketAddr,
     losses: Arc<Losses>,
+    /// When the batch was read, for datagrams that the kernel has not stamped.
+    batch_read: SystemTime,
 }
 
 impl Encoder {
     /// It begins in `room`. `local` is the address the datagrams came to, where they do not say so themselves.
     pub fn new(room: Vec<u8>, local: SocketAddr, losses: Arc<Losses>) -> Self {
-        Self { blocks: room, packets: 0, dropped: 0, local, losses }
+        Self { blocks: room, packets: 0, dropped: 0, local, losses, batch_read: SystemTime::now() }
+    }
+
+    /// To be called before the grams of each batch.
+    pub fn begin_batch(&mut self) {
+        self.batch_read = SystemTime::now();
     }
 
     pub fn len(&self) -> usize {
@@ -96,7 +103,7 @@ impl Encoder {
     pub fn add(&mut self, gram: &Gram<'_>, socket: usize) {
         let meta = gram.meta();
         let dst = SocketAddr::new(meta.dst.unwrap_or(self.local.ip()), self.local.port());
-        let time = meta.rx_time.map_or_else(SystemTime::now, |since| SystemTime::UNIX_EPOCH + since);
+        let time = meta.rx_time.map_or(self.batch_read, |since| SystemTime::UNIX_EPOCH + since);
         let mut packet = Packet::new(gram.data, gram.src, dst, time);
         packet.original_len = gram.original_len;
         packet.dropped = meta.kernel_drops.map_or(0, |reading| self.losses.new_by(socket, reading));

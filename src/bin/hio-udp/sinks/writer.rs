@@ -27,6 +27,11 @@ impl Writer {
         Self { sinks, encoder, last_hand_over: Instant::now() }
     }
 
+    /// To be called before the grams of each batch.
+    pub fn begin_batch(&mut self) {
+        self.encoder.begin_batch();
+    }
+
     /// Adds one gram of a listener's socket. May wait for a sink; the socket's buffer takes what arrives
     /// meanwhile.
     pub fn add(&mut self, gram: &Gram<'_>, socket: usize) {
