@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use program::{Ingest, PROGRAM, Scratch, assert_adds_up, blast, number, run};
+use program::{Ingest, PROGRAM, Scratch, blast, number, run};
 use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -40,7 +40,7 @@ fn shards_and_workers_share_the_load_of_one_sender_and_the_account_is_exact() {
         let sent = number(&blast(ingest.addr, &["--count", "20000", "--rate", "100000"]), "sent");
         let (code, account, said) = ingest.stop();
         assert_eq!(code, 0, "{said}");
-        assert_adds_up(&account, sent);
+        program::assert_adds_up(&account, sent);
         assert_eq!(number(&account, "written"), number(&account, "delivered"));
         let shards = account["shards"].as_array().unwrap();
         assert_eq!((shards.len(), sum(&account["shards"], "received")), (4, number(&account, "delivered")));

@@ -1,5 +1,5 @@
 //! `ingest --top` on a terminal: the built program, its keys, and the terminal it gives back.
-#![cfg(unix)]
+#![cfg(target_os = "linux")]
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};

@@ -1,11 +1,11 @@
-//! Giving up the privileges of root, once the ports are bound.
+//! Giving up the privileges of root, once the ports are bound. Not on Apple's systems, which keep no saved user.
 
 use std::io;
 use std::str::FromStr;
 
 /// A user to become, and a group; by name or number.
 #[derive(Clone, Debug)]
-#[cfg_attr(not(unix), allow(dead_code))]
+#[cfg_attr(not(all(unix, not(target_vendor = "apple"))), allow(dead_code))]
 pub struct Account {
     user: String,
     group: Option<String>,
@@ -28,7 +28,7 @@ impl FromStr for Account {
 
 impl Account {
     /// Becomes that user and group for good, in all threads, and makes sure that there is no way back.
-    #[cfg(unix)]
+    #[cfg(all(unix, not(target_vendor = "apple")))]
     pub fn become_it(&self) -> io::Result<()> {
         use nix::unistd::{Uid, getresgid, getresuid, initgroups, setgroups, setresgid, setresuid};
 
@@ -47,13 +47,13 @@ impl Account {
         if is_all && is_final { Ok(()) } else { Err(io::Error::other("the system kept a way back")) }
     }
 
-    #[cfg(not(unix))]
+    #[cfg(not(all(unix, not(target_vendor = "apple"))))]
     pub fn become_it(&self) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
     /// The user, its own group, and its name if it has one.
-    #[cfg(unix)]
+    #[cfg(all(unix, not(target_vendor = "apple")))]
     fn find_user(&self) -> io::Result<(nix::unistd::Uid, nix::unistd::Gid, Option<std::ffi::CString>)> {
         use nix::unistd::{Gid, Uid, User};
 
@@ -70,7 +70,7 @@ impl Account {
     }
 }
 
-#[cfg(unix)]
+#[cfg(all(unix, not(target_vendor = "apple")))]
 fn find_group(name: &str) -> io::Result<nix::unistd::Gid> {
     use nix::unistd::{Gid, Group};
 
@@ -80,7 +80,7 @@ fn find_group(name: &str) -> io::Result<nix::unistd::Gid> {
     }
 }
 
-#[cfg(unix)]
+#[cfg(all(unix, not(target_vendor = "apple")))]
 fn unknown(what: &str, name: &str) -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, format!("this machine has no {what} '{name}'"))
 }
@@ -99,7 +99,7 @@ mod tests {
         }
     }
 
-    #[cfg(unix)]
+    #[cfg(all(unix, not(target_vendor = "apple")))]
     #[test]
     fn who_is_not_there_is_named() {
         let error = |text: &str| text.parse::<Account>().unwrap().become_it().unwrap_err().to_string();

@@ -61,7 +61,7 @@ pub struct IngestOptions {
     #[arg(long, value_name = "RATE[:BURST]")]
     pub rate_limit: Option<Limit>,
 
-    /// Once the ports are bound, become this user and its group, or another group (Unix, as root).
+    /// Once the ports are bound, become this user and its group, or another group (Unix but macOS, as root).
     #[arg(long, value_name = "USER[:GROUP]")]
     pub user: Option<Account>,
 
