@@ -40,7 +40,10 @@ fn under_each_limit(args: &[&str], parts: &[&str]) {
                 assert_eq!(code, Some(1), "{descriptors}: {said}");
                 assert!(!works, "with {descriptors} it fails again: {said}");
                 let line = said.lines().last().unwrap();
-                assert!(line.starts_with("hio-udp: ") && line.contains("Too many open files"), "{descriptors}: {said}");
+                // A build that may not receive otherwise cannot do without its io_uring.
+                let is_why =
+                    line.contains("Too many open files") || (cfg!(force_uring) && line.contains("unsupported"));
+                assert!(line.starts_with("hio-udp: ") && is_why, "{descriptors}: {said}");
                 assert!(parts.iter().any(|part| line.contains(part)), "{descriptors}: {said}");
                 assert_eq!(said.lines().count(), 1, "{descriptors}: {said}");
             }
@@ -60,6 +63,9 @@ fn too_few_descriptors_for_the_sinks_are_one_line_that_names_the_sink() {
 
 #[test]
 fn too_few_descriptors_for_senders_and_readers_are_one_line() {
+    if cfg!(force_uring) {
+        return; // each of the eight sockets then needs an io_uring besides
+    }
     let args = ["blast", "--to", "127.0.0.1:9", "--count", "8", "--sources", "8", "--rate", "max"];
     under_each_limit(&args, &["8 sending sockets", "signals"]);
     let file = Scratch::new("limits");

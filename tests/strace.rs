@@ -229,7 +229,8 @@ fn fails_in_one_line_or_works(calls: &str, errno: &str, when: usize, args: &[&st
 
 #[test]
 fn a_call_that_fails_at_the_start_of_an_ingest_is_one_line_or_does_no_harm() {
-    if !can_trace() {
+    // A build that must receive through io_uring tries it before, with some of the same calls.
+    if !can_trace() || cfg!(force_uring) {
         return;
     }
     let sinks = ["--sink", "pcapng:DIRkept", "--sink", "jsonl:DIRlog", "--sink", "udp:127.0.0.1:9"];

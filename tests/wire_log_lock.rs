@@ -29,6 +29,8 @@ impl log::Log for Logger {
     fn flush(&self) {}
 }
 
+// Elsewhere a directory with open files cannot be removed.
+#[cfg(unix)]
 #[test]
 fn a_logger_may_write_to_the_wire_log_that_warns() {
     log::set_logger(&Logger).unwrap();
