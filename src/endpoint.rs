@@ -144,20 +144,13 @@ impl Endpoint {
         self.sharing.set(&socket)?;
         socket.set_nonblocking(true)?;
         let socket = UdpSocket::from(socket);
-        let want = |bytes: Option<usize>| bytes.map_or(Want::AtLeast(self.bs), Want::Exactly);
-        let reports = [
-            buffers::set(&socket, Direction::Receive, want(self.recv_buf_bytes))?,
-            buffers::set(&socket, Direction::Send, want(self.send_buf_bytes))?,
-        ];
+        let reports = self.set_buffers(&socket, self.bs)?;
         // Everything is set before the bind: the first datagram must find it so.
         self.set_metadata_options(&socket)?;
         sys_socket::bind(&socket, self.ha)?;
         self.multicast.apply(&socket, self.ha.is_ipv6())?;
         self.ha = socket.local_addr()?;
-        self.log_clamp(&reports);
-        self.buf_reports = Some(reports);
-        self.counters.on_open(0);
-        self.socket = Some(socket);
+        self.keep(socket, reports, 0);
         Ok(())
     }
 
@@ -173,20 +166,30 @@ impl Endpoint {
             return Err(io::Error::new(ErrorKind::InvalidInput, message));
         }
         socket.set_nonblocking(true)?;
-        let want = |bytes: Option<usize>| bytes.map_or(Want::AtLeast(0), Want::Exactly);
-        let reports = [
-            buffers::set(&socket, Direction::Receive, want(self.recv_buf_bytes))?,
-            buffers::set(&socket, Direction::Send, want(self.send_buf_bytes))?,
-        ];
+        let reports = self.set_buffers(&socket, 0)?;
         self.set_metadata_options(&socket)?;
         self.multicast.apply(&socket, self.ha.is_ipv6())?;
+        let dropped_before = sys_socket::kernel_drops(&socket).ok().flatten().unwrap_or(0);
+        self.keep(socket, reports, dropped_before);
+        self.adopted = true;
+        Ok(())
+    }
+
+    /// Sets both buffers as was asked for, or to `least_bytes` at least.
+    fn set_buffers(&self, socket: &UdpSocket, least_bytes: usize) -> io::Result<[BufReport; 2]> {
+        let want = |bytes: Option<usize>| bytes.map_or(Want::AtLeast(least_bytes), Want::Exactly);
+        Ok([
+            buffers::set(socket, Direction::Receive, want(self.recv_buf_bytes))?,
+            buffers::set(socket, Direction::Send, want(self.send_buf_bytes))?,
+        ])
+    }
+
+    /// Is open from here on, with a socket whose drop counter stands at `dropped_before`.
+    fn keep(&mut self, socket: UdpSocket, reports: [BufReport; 2], dropped_before: u32) {
         self.log_clamp(&reports);
         self.buf_reports = Some(reports);
-        let dropped_before = sys_socket::kernel_drops(&socket).ok().flatten().unwrap_or(0);
         self.counters.on_open(dropped_before);
-        self.adopted = true;
         self.socket = Some(socket);
-        Ok(())
     }
 
     fn set_metadata_options(&mut self, socket: &UdpSocket) -> io::Result<()> {
