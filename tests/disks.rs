@@ -15,27 +15,10 @@ use std::time::{Duration, Instant};
 use captures::read_capture;
 use pcap_file::pcapng::PcapNgReader;
 use serde_json::Value;
-use util::{Ingest, PROGRAM, assert_adds_up, blast, number};
+use util::{Dir, Ingest, PROGRAM, assert_adds_up, blast, number};
 
 /// Longest a test waits for what must come.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A directory that goes with the test.
-struct Dir(PathBuf);
-
-impl Dir {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("hio-udp-disks-{}-{name}", std::process::id()));
-        fs::create_dir(&path).unwrap();
-        Self(path)
-    }
-}
-
-impl Drop for Dir {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 /// A disk of its own, which only the program sees; not every system lets one make it.
 struct Disk {

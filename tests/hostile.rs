@@ -7,29 +7,11 @@ mod util;
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use socket2::{Domain, Protocol, Socket, Type};
-use util::{Ingest, Scratch, assert_adds_up, blast, number, run};
-
-/// A directory that goes with the test.
-struct Dir(PathBuf);
-
-impl Dir {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("hio-udp-hostile-{}-{name}", std::process::id()));
-        fs::create_dir(&path).unwrap();
-        Self(path)
-    }
-}
-
-impl Drop for Dir {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
+use util::{Dir, Ingest, Scratch, assert_adds_up, blast, number, run};
 
 /// Numbers that look random and are the same in each run (Knuth's linear congruence).
 struct Numbers(u64);

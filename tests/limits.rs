@@ -4,26 +4,7 @@
 #[path = "util/program.rs"]
 mod util;
 
-use std::path::PathBuf;
-
-use util::{Scratch, blast, limited, number};
-
-/// A directory that goes with the test.
-struct Dir(PathBuf);
-
-impl Dir {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("hio-udp-limits-{}-{name}", std::process::id()));
-        std::fs::create_dir(&path).unwrap();
-        Self(path)
-    }
-}
-
-impl Drop for Dir {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
+use util::{Dir, Scratch, blast, limited, number};
 
 /// Descriptors: from those the linker needs to start a program up to more than enough.
 const DESCRIPTORS: std::ops::Range<usize> = 4..20;

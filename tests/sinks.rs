@@ -19,31 +19,10 @@ use captures::{Packet, read_capture};
 use pcap_file::pcapng::blocks::interface_statistics::InterfaceStatisticsOption;
 use pcap_file::pcapng::{Block, PcapNgReader};
 use serde_json::Value;
-use util::{Ingest, PROGRAM, assert_adds_up, blast, limited, number, run, send_signal};
+use util::{Dir, Ingest, PROGRAM, assert_adds_up, blast, limited, number, run, send_signal};
 
 /// Longest a test waits for what must come.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A directory that goes with the test.
-struct Dir(PathBuf);
-
-impl Dir {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("hio-udp-sinks-{}-{name}", std::process::id()));
-        fs::create_dir(&path).unwrap();
-        Self(path)
-    }
-
-    fn join(&self, name: &str) -> String {
-        self.0.join(name).to_str().expect("a path in UTF-8").to_owned()
-    }
-}
-
-impl Drop for Dir {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 /// Files in a directory whose names end so, in order.
 fn files(dir: &Path, ending: &str) -> Vec<PathBuf> {
