@@ -300,8 +300,8 @@ impl PeerConfig {
     /// lets it.
     ///
     /// Where it does not (an old kernel, seccomp, a sysctl), or off Linux, the peer receives as without
-    /// it, with the same results: [`Stats::backend`](crate::Stats::backend) tells which it is.
-    #[cfg(feature = "io-uring")]
+    /// it, with the same results: [`Stats::backend`](crate::Stats::backend) tells which it is. Without the
+    /// feature `io-uring` this does nothing. A peer that only sends is better without: it saves a descriptor.
     pub fn io_uring(mut self, on: bool) -> Self {
         self.io_uring = on;
         self

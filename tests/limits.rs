@@ -44,9 +44,6 @@ fn too_few_descriptors_for_the_sinks_are_one_line_that_names_the_sink() {
 
 #[test]
 fn too_few_descriptors_for_senders_and_readers_are_one_line() {
-    if cfg!(force_uring) {
-        return; // each of the eight sockets then needs an io_uring besides
-    }
     let args = ["blast", "--to", "127.0.0.1:9", "--count", "8", "--sources", "8", "--rate", "max"];
     under_each_limit(&args, &["8 sending sockets", "signals"]);
     let file = Scratch::new("limits");

@@ -68,6 +68,7 @@ pub fn sending_only(name: impl Into<String>, to: SocketAddr, batch: usize) -> Pe
         .ha((every_interface, 0))
         .bc(batch)
         .gram_size(1) // nothing is received or queued, so the rings can be small
+        .io_uring(false) // which only receives, and takes a descriptor
         .exclusive(true)
         .reopen(true)
 }
@@ -79,5 +80,16 @@ pub fn hint(error: &io::Error) -> &'static str {
         io::ErrorKind::PermissionDenied => "; a broadcast address, or what a firewall refuses, cannot be sent to",
         io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable => "; choose another --to",
         _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sender_takes_no_descriptor_for_io_uring() {
+        let sender = Sender::open("test".into(), "127.0.0.1:9".parse().unwrap(), 64, false).unwrap();
+        assert_ne!(sender.peer.stats().backend, "io_uring");
     }
 }
