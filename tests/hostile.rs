@@ -6,7 +6,7 @@
 mod util;
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -28,17 +28,30 @@ fn sources() -> u32 {
     std::env::var("HIO_UDP_SOURCES").map_or(200_000, |text| text.parse().expect("a number"))
 }
 
-/// An IPv4 packet with a datagram from source number `i`: an address of 127.0.0.0/8, any port, 0 among them.
-fn packet(i: u32, dst: SocketAddr, payload: &[u8]) -> Vec<u8> {
-    let src = Ipv4Addr::from(0x7f00_0000 | i.wrapping_mul(2_654_435_761) >> 8);
+/// Source number `i`: an address of 127.0.0.0/8, any port, 0 among them.
+fn source(i: u32) -> SocketAddrV4 {
+    SocketAddrV4::new(Ipv4Addr::from(0x7f00_0000 | i.wrapping_mul(2_654_435_761) >> 8), i as u16)
+}
+
+/// A socket whose packets are sent as they are; `None` without the right to make packets up.
+fn raw_socket() -> Option<Socket> {
+    let raw = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(255))).ok();
+    if raw.is_none() {
+        println!("left out: needs the right to make packets up (CAP_NET_RAW)");
+    }
+    raw
+}
+
+/// An IPv4 packet with a datagram that claims to be from `src`.
+fn packet(src: SocketAddrV4, dst: SocketAddr, payload: &[u8]) -> Vec<u8> {
     let SocketAddr::V4(dst) = dst else { panic!("{dst}") };
     let udp_len = (8 + payload.len()) as u16;
     let mut packet = vec![0x45, 0];
     packet.extend((20 + udp_len).to_be_bytes());
     packet.extend([0, 0, 0, 0, 64, 17, 0, 0]); // the kernel fills the checksum in
-    packet.extend(src.octets());
+    packet.extend(src.ip().octets());
     packet.extend(dst.ip().octets());
-    packet.extend((i as u16).to_be_bytes());
+    packet.extend(src.port().to_be_bytes());
     packet.extend(dst.port().to_be_bytes());
     packet.extend(udp_len.to_be_bytes());
     packet.extend([0, 0]); // no checksum
@@ -54,10 +67,7 @@ fn resident_kilobytes(ingest: &Ingest) -> u64 {
 
 #[test]
 fn a_flood_of_sources_is_counted_in_flat_memory() {
-    let Ok(raw) = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(255))) else {
-        println!("left out: needs the right to make packets up (CAP_NET_RAW)");
-        return;
-    };
+    let Some(raw) = raw_socket() else { return };
     let dir = Dir::new("sources");
     let (segments, lines) = (format!("pcapng:{}/kept", dir.0.display()), format!("jsonl:{}/log", dir.0.display()));
     let args =
@@ -65,7 +75,7 @@ fn a_flood_of_sources_is_counted_in_flat_memory() {
     let ingest = Ingest::start("127.0.0.1:0", &args);
     let send = |range: std::ops::Range<u32>| {
         for i in range {
-            let sent = raw.send_to(&packet(i, ingest.addr, &i.to_be_bytes()), &ingest.addr.into()).unwrap();
+            let sent = raw.send_to(&packet(source(i), ingest.addr, &i.to_be_bytes()), &ingest.addr.into()).unwrap();
             assert_eq!(sent, 32);
         }
     };
@@ -85,6 +95,27 @@ fn a_flood_of_sources_is_counted_in_flat_memory() {
     // The queues of the sinks are touched when they are first used.
     println!("{} sources: {before} kB, and {grown} kB more", sources());
     assert!(grown < 48 << 10, "from {before} kB by {grown} kB");
+}
+
+#[test]
+fn sources_that_cannot_be_are_stored_as_they_came_and_can_be_denied() {
+    let Some(raw) = raw_socket() else { return };
+    let dir = Dir::new("spoofed");
+    let lines = format!("jsonl:{}/log", dir.0.display());
+    let ingest = Ingest::start("127.0.0.1:0", &["--sink", &lines, "--deny", "240.0.0.0/4"]);
+    // Somebody else's, a group's, port 0, its own; then every station's and a reserved one, which are denied.
+    let claimed = ["203.0.113.9:53", "224.0.0.1:9", "198.51.100.1:0", &ingest.addr.to_string()].map(String::from);
+    let denied = ["255.255.255.255:68", "240.0.0.1:65535"].map(String::from);
+    for src in claimed.iter().chain(&denied) {
+        raw.send_to(&packet(src.parse().unwrap(), ingest.addr, b"spoofed"), &ingest.addr.into()).unwrap();
+    }
+    let (code, account, said) = ingest.stop();
+    assert_eq!((code, said.as_str()), (0, ""));
+    assert_adds_up(&account, 6);
+    assert_eq!((number(&account, "delivered"), number(&account, "denied")), (4, 2), "{account}");
+    let text = fs::read_to_string(dir.0.join("log")).unwrap();
+    let stored: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(stored.iter().map(|line| line["src"].as_str().unwrap()).eq(&claimed), "{text}");
 }
 
 /// A datagram of blast's, as it leaves.
