@@ -97,6 +97,8 @@ fn check_finds_what_only_all_options_together_show() {
     assert_eq!(number(&checked(&config)["problems"][0], "line"), 1);
     let config = file("pins", "shards = 2\npin = [0, 1, 2]\n");
     assert_eq!(number(&checked(&config)["problems"][0], "line"), 2);
+    let config = file("view", "sink = 'jsonl:-'\ntop = true\n");
+    assert_eq!(number(&checked(&config)["problems"][0], "line"), 2);
     let config = file("demo", "demo = true\ncount = 5\n");
     assert_eq!(checked(&config)["problems"].as_array().unwrap().len(), 2);
 }

@@ -52,7 +52,7 @@ const SOURCES_TOLD: usize = 10;
 pub fn run(options: IngestOptions) -> Result<(), Failure> {
     let stop = stop_on_signals(&options)?;
     check(&options)?;
-    top::check(&options)?;
+    top::check_terminal(&options)?;
     let (is_json, is_stdout_taken) = (options.json, options.sinks.iter().any(sinks::Spec::takes_stdout));
     let ingest = Ingest::start(options, stop, None)?;
     if !events::is_on() {
@@ -83,7 +83,8 @@ pub fn stop_on_signals(options: &IngestOptions) -> Result<Stop, Failure> {
 /// What does not go together, as far as it can be told before anything is opened.
 pub fn check(options: &IngestOptions) -> Result<(), Failure> {
     listen::check(options)?;
-    sinks::check(options)
+    sinks::check(options)?;
+    top::check(options)
 }
 
 /// A running ingest.

@@ -38,25 +38,33 @@ const SOURCES_EVERY: Duration = Duration::from_secs(1);
 /// So many notes are shown at most.
 const NOTES_SHOWN: usize = 3;
 
-/// Whether the view that is asked for can be shown.
+/// Whether the view that is asked for goes together with the rest.
 pub fn check(options: &IngestOptions) -> Result<(), Failure> {
-    use std::io::IsTerminal;
     if !options.top {
         return Ok(());
     }
-    let refuse = |why: &str| Err(Failure::Usage(format!("--top {why}")));
     if cfg!(not(unix)) {
-        return refuse("is for Unix: leave it out");
+        return Err(refused("is for Unix: leave it out"));
     }
     if options.sinks.iter().any(sinks::Spec::takes_stdout) {
-        return refuse("cannot be used with --sink jsonl:-, whose lines would stand across it: write them to a file");
-    }
-    if !io::stderr().is_terminal() {
-        return refuse(
-            "shows its view on standard error, which is no terminal: leave it out, or redirect the rest only",
-        );
+        let why = "cannot be used with --sink jsonl:-, whose lines would stand across it: write them to a file";
+        return Err(refused(why));
     }
     Ok(())
+}
+
+/// Whether the view that is asked for can be shown where we are.
+pub fn check_terminal(options: &IngestOptions) -> Result<(), Failure> {
+    use std::io::IsTerminal;
+    if options.top && !io::stderr().is_terminal() {
+        let why = "shows its view on standard error, which is no terminal: leave it out, or redirect the rest only";
+        return Err(refused(why));
+    }
+    Ok(())
+}
+
+fn refused(why: &str) -> Failure {
+    Failure::Usage(format!("--top {why}"))
 }
 
 /// The view, as long as it is shown; the terminal is given back when it goes out of scope, and what was said
