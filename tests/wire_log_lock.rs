@@ -1,4 +1,5 @@
 //! A wire log does nothing slow and calls nobody else's code while it holds its lock.
+#![cfg(unix)] // elsewhere a directory with open files cannot be removed
 
 use std::fs;
 use std::sync::{OnceLock, mpsc};
@@ -29,8 +30,6 @@ impl log::Log for Logger {
     fn flush(&self) {}
 }
 
-// Elsewhere a directory with open files cannot be removed.
-#[cfg(unix)]
 #[test]
 fn a_logger_may_write_to_the_wire_log_that_warns() {
     log::set_logger(&Logger).unwrap();
