@@ -11,9 +11,10 @@ mod util;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use captures::read_capture;
 use serde_json::Value;
@@ -371,6 +372,63 @@ fn a_segment_that_cannot_be_named_keeps_everything_for_the_next_start() {
     }
 }
 
+/// Makes `calls` of a running ingest fail from now on; false where others' programs cannot be traced.
+fn attach(dir: &Dir, ingest: &Ingest, calls: &str, fault: &str) -> bool {
+    let pid = ingest.child.id().to_string();
+    let mut strace = Command::new("strace")
+        .args(["-f", "-qq", "-o", &dir.join("strace"), "-p", &pid])
+        .args(["-e", &format!("trace={calls}"), "-e", &format!("inject={calls}:{fault}")])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let is_traced = |task: fs::DirEntry| {
+        let status = fs::read_to_string(task.path().join("status")).unwrap_or_default();
+        !status.contains("TracerPid:\t0\n")
+    };
+    loop {
+        if strace.try_wait().unwrap().is_some() {
+            assert!(!is_thorough(), "strace cannot attach here");
+            println!("left out: needs the right to trace a running program");
+            return false;
+        }
+        if fs::read_dir(format!("/proc/{pid}/task")).unwrap().all(|task| is_traced(task.unwrap())) {
+            return true;
+        }
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn a_segment_that_cannot_be_begun_is_told_once_and_a_later_one_is() {
+    if !can_trace() {
+        return;
+    }
+    let errnos =
+        ["EMFILE", "ENOSPC", "EACCES", "EDQUOT", "EEXIST", "EINVAL", "EIO", "ENFILE", "ENOMEM", "EPERM", "EROFS"];
+    for errno in some(&errnos) {
+        let dir = Dir::new();
+        let (sink, fault) = (format!("pcapng:{}", dir.join("kept")), format!("error={errno}:when=1"));
+        let ingest = Ingest::start("127.0.0.1:0", &["--sink", &sink, "--rotate-bytes", "1M"]);
+        if !attach(&dir, &ingest, "openat", &fault) {
+            return;
+        }
+        let sent = number(&blast(ingest.addr, &["--count", "8000", "--size", "1000", "--rate", "20000"]), "sent");
+        let (code, account, said) = ingest.stop();
+        assert_eq!(code, 1, "{fault}: {said}");
+        assert_adds_up(&account, sent);
+        assert_sinks_add_up(&account);
+        assert!(number(&account, "not_written") > 0 && number(&account, "written") > 0, "{fault}: {account}");
+        assert_eq!(packets_in(&dir.0.join("kept"), ".pcapng"), number(&account, "written"), "{fault}: {account}");
+        // The thread that makes names sure opens the directory, and meets the same.
+        let (names, others): (Vec<_>, Vec<_>) = said.lines().partition(|line| line.contains("a segment's name"));
+        assert!(names.len() <= 1 && others.len() == 2, "when it begins and in the end: {fault}: {said}");
+        assert!(
+            others[0].contains("cannot begin a segment") && said.lines().all(|line| line.contains(&sink)),
+            "{said}"
+        );
+    }
+}
+
 #[test]
 fn a_disk_that_cannot_promise_is_told_once_and_everything_is_written() {
     if !can_trace() {
@@ -451,6 +509,29 @@ fn a_receive_that_fails_at_any_place_is_told_once_and_loses_nothing() {
         let Ended { code, account, said } = ingest_slowly_through(RECEIVE, &fault, &[]);
         assert_eq!((code, said.as_str()), (0, ""), "{fault}");
         assert_eq!((number(&account, "delivered"), number(&account, "receive_errors")), (300, 0), "{fault}: {account}");
+    }
+}
+
+#[test]
+fn a_signal_at_any_call_loses_nothing() {
+    if !can_trace() || cfg!(force_uring) {
+        return;
+    }
+    for calls in [RECEIVE, "ppoll", "write"] {
+        // The first in each thread; the signal opens the file anew.
+        let (dir, fault) = (Dir::new(), "signal=SIGUSR1:when=1");
+        let log = dir.join("log");
+        let sink = format!("jsonl:{log}");
+        let args = [&INGEST[..], &["--sink", &sink]].concat();
+        let ingest = Ingest::spawn(traced(&dir, calls, fault, None, &args));
+        let sent = number(&blast(ingest.addr, &["--count", "300", "--rate", "3000"]), "sent");
+        let (code, account, said) = ingest.stop();
+        let strace = fs::read_to_string(dir.join("strace")).unwrap();
+        assert!(strace.contains("--- SIGUSR1"), "{calls} {fault}: {strace}");
+        assert_eq!((code, said.as_str()), (0, ""), "{calls} {fault}");
+        assert_adds_up(&account, sent);
+        assert_eq!(number(&account, "delivered"), 300, "{calls} {fault}: {account}");
+        assert_eq!(fs::read_to_string(&log).unwrap().lines().count(), 300, "{calls} {fault}");
     }
 }
 
