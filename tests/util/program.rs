@@ -53,6 +53,7 @@ impl Drop for Dir {
 /// A running `ingest --json`; killed if the test fails.
 pub struct Ingest {
     pub child: Child,
+    /// The first, of several.
     pub addr: SocketAddr,
     /// What it said before it received.
     pub noted: String,
@@ -75,7 +76,7 @@ impl Ingest {
             line.clear();
             assert_ne!(stderr.read_line(&mut line).unwrap(), 0, "ended before it received: {noted}");
             if let Some(rest) = line.strip_prefix("receiving on ") {
-                break rest.split(';').next().unwrap().parse().unwrap();
+                break rest.split([';', ',']).next().unwrap().parse().unwrap();
             }
             noted.push_str(&line);
         };
@@ -141,4 +142,14 @@ pub fn assert_adds_up(account: &Value, sent: u64) {
     let parts = ["delivered", "denied", "rate_limited", "kernel_dropped", "left_behind"];
     let sum = parts.iter().map(|name| number(account, name)).sum::<u64>();
     assert_eq!(sum, sent, "{account}");
+}
+
+/// What /proc/net/udp tells of the sockets on `port` (proc(5)): how many, bytes that wait in them, datagrams dropped.
+pub fn kernel_rows(port: u16) -> (usize, u64, u64) {
+    let table = std::fs::read_to_string("/proc/net/udp").unwrap();
+    let rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    rows.filter(|row| row[1].ends_with(&format!(":{port:04X}"))).fold((0, 0, 0), |(count, queued, dropped), row| {
+        let (_, waiting) = row[4].split_once(':').unwrap();
+        (count + 1, queued + u64::from_str_radix(waiting, 16).unwrap(), dropped + row[12].parse::<u64>().unwrap())
+    })
 }
