@@ -83,7 +83,8 @@ fn soak(name: &str, rate: &str) {
         late as f64 / MIB as f64,
     );
     assert!(late < early + 4 * MIB, "{early} bytes resident, then {late}");
-    assert!(descriptors_max <= descriptors_before + 4, "{descriptors_max} descriptors, {descriptors_before} before");
+    // Four segments may wait to be closed behind one that is, and the directory is opened meanwhile.
+    assert!(descriptors_max <= descriptors_before + 6, "{descriptors_max} descriptors, {descriptors_before} before");
 }
 
 #[test]
