@@ -36,10 +36,16 @@ fn descriptors(ingest: &Ingest) -> usize {
 }
 
 /// Ends it once it is read out: its account, in which the drops are those the kernel tells.
-fn stop_and_compare(ingest: Ingest, sent: u64) -> Value {
+///
+/// The kernel leaves a row out when another socket goes away while its table is read.
+fn stop_and_compare(ingest: Ingest, sockets: usize, sent: u64) -> Value {
     let port = ingest.addr.port();
-    wait_until("the queues to be read", || kernel_rows(port).1 == 0);
-    let (_, _, dropped) = kernel_rows(port);
+    let mut dropped = 0;
+    wait_until("all sockets to be read out", || {
+        let (rows, waiting, drops) = kernel_rows(port);
+        dropped = drops;
+        (rows, waiting) == (sockets, 0)
+    });
     let (code, account, said) = ingest.stop();
     assert_eq!((code, number(&account, "kernel_dropped")), (0, dropped), "{said}");
     assert_adds_up(&account, sent);
@@ -72,7 +78,7 @@ fn soak(name: &str, rate: &str) {
     };
     let quarter = settled.len() / 4;
     let (early, late) = (median(&settled[..quarter]), median(&settled[settled.len() - quarter..]));
-    let account = stop_and_compare(ingest, number(&sent, "sent"));
+    let account = stop_and_compare(ingest, 1, number(&sent, "sent"));
     println!(
         "{name}, {seconds} s: {} sent, {} delivered, {} dropped by the kernel, as /proc/net/udp tells; \
          {:.2} MiB resident in the first quarter, {:.2} in the last; {descriptors_before} descriptors, {descriptors_max} at most",
@@ -83,8 +89,8 @@ fn soak(name: &str, rate: &str) {
         late as f64 / MIB as f64,
     );
     assert!(late < early + 4 * MIB, "{early} bytes resident, then {late}");
-    // Four segments may wait to be closed behind one that is, and the directory is opened meanwhile.
-    assert!(descriptors_max <= descriptors_before + 6, "{descriptors_max} descriptors, {descriptors_before} before");
+    // Four segments may wait to be closed behind one that is, and two threads open the directory meanwhile.
+    assert!(descriptors_max <= descriptors_before + 7, "{descriptors_max} descriptors, {descriptors_before} before");
 }
 
 #[test]
@@ -102,9 +108,9 @@ fn what_overflows_while_the_process_is_suspended_is_counted_exactly() {
     let ingest = Ingest::start("127.0.0.1:0", &["--sink", "null", "--rcvbuf", "65536"]);
     ingest.signal("STOP");
     let sent = number(&blast(ingest.addr, &["--count", "20000", "--rate", "max"]), "sent");
-    assert!(kernel_rows(ingest.addr.port()).2 > 0);
+    wait_until("drops", || kernel_rows(ingest.addr.port()).2 > 0);
     ingest.signal("CONT");
-    let account = stop_and_compare(ingest, sent);
+    let account = stop_and_compare(ingest, 1, sent);
     assert!(number(&account, "kernel_dropped") > 0, "{account}");
 }
 
@@ -117,18 +123,16 @@ fn sixty_four_sockets_account_for_every_datagram_and_stop() {
     let binds: Vec<String> = (1..=64).map(|host| format!("127.0.0.{host}:{port}")).collect();
     let others: Vec<&str> = binds[1..].iter().flat_map(|bind| ["--bind", bind]).collect();
     let ingest = Ingest::start(&binds[0], &others);
-    assert_eq!(kernel_rows(port).0, 64);
     let count = |bind: &String| number(&blast(bind.parse().unwrap(), &["--count", "500", "--rate", "max"]), "sent");
     let sent = binds.iter().map(count).sum();
-    stop_and_compare(ingest, sent);
+    stop_and_compare(ingest, 64, sent);
 }
 
 #[test]
 fn sixty_four_shards_account_for_every_datagram_and_stop() {
     let ingest = Ingest::start("127.0.0.1:0", &["--shards", "64", "--spread", "random", "--sink", "null"]);
-    assert_eq!(kernel_rows(ingest.addr.port()).0, 64);
     let sent = number(&blast(ingest.addr, &["--count", "200000", "--rate", "max"]), "sent");
-    let account = stop_and_compare(ingest, sent);
+    let account = stop_and_compare(ingest, 64, sent);
     assert_eq!(account["shards"].as_array().unwrap().len(), 64);
 }
 
@@ -149,5 +153,5 @@ fn a_processor_shared_with_busy_processes_leaves_the_account_exact() {
     let _busy = [spin(), spin(), spin()];
     let ingest = Ingest::start("127.0.0.1:0", &["--pin", "0", "--sink", "null", "--rcvbuf", "65536"]);
     let sent = number(&blast(ingest.addr, &["--count", "500000", "--rate", "max"]), "sent");
-    stop_and_compare(ingest, sent);
+    stop_and_compare(ingest, 1, sent);
 }
