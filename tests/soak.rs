@@ -14,6 +14,8 @@ use serde_json::Value;
 use util::{Dir, Ingest, PROGRAM, assert_adds_up, blast, kernel_rows, number};
 
 const MIB: u64 = 1 << 20;
+/// What may wait for a sink: memory that is touched when so much first waits.
+const QUEUE_BYTES: u64 = 16 * MIB;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 #[track_caller]
@@ -88,7 +90,7 @@ fn soak(name: &str, rate: &str) {
         early as f64 / MIB as f64,
         late as f64 / MIB as f64,
     );
-    assert!(late < early + 4 * MIB, "{early} bytes resident, then {late}");
+    assert!(late < early + QUEUE_BYTES + 4 * MIB, "{early} bytes resident, then {late}");
     // Four segments may wait to be closed behind one that is, and two threads open the directory meanwhile.
     assert!(descriptors_max <= descriptors_before + 7, "{descriptors_max} descriptors, {descriptors_before} before");
 }
