@@ -15,10 +15,7 @@ use std::time::{Duration, Instant};
 use captures::read_capture;
 use pcap_file::pcapng::PcapNgReader;
 use serde_json::Value;
-use util::{Dir, Ingest, PROGRAM, assert_adds_up, blast, number};
-
-/// Longest a test waits for what must come.
-const PATIENCE: Duration = Duration::from_secs(20);
+use util::{Dir, Ingest, PROGRAM, assert_adds_up, blast, number, wait_until};
 
 /// A disk of its own, which only the program sees; not every system lets one make it.
 struct Disk {
@@ -72,14 +69,6 @@ impl<'a> Load<'a> {
 
     fn send(&mut self, count: &str) {
         self.sent += number(&blast(self.ingest.addr, &["--count", count, "--rate", "20000"]), "sent");
-    }
-}
-
-fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "{what} in {PATIENCE:?}");
-        std::thread::sleep(Duration::from_millis(5));
     }
 }
 

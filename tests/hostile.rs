@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use socket2::{Domain, Protocol, Socket, Type};
-use util::{Dir, Ingest, Scratch, assert_adds_up, blast, number, run};
+use util::{Dir, Ingest, Scratch, assert_adds_up, blast, number, resident_bytes, run};
 
 /// Numbers that look random and are the same in each run (Knuth's linear congruence).
 struct Numbers(u64);
@@ -59,12 +59,6 @@ fn packet(src: SocketAddrV4, dst: SocketAddr, payload: &[u8]) -> Vec<u8> {
     packet
 }
 
-fn resident_kilobytes(ingest: &Ingest) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", ingest.child.id())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
-}
-
 #[test]
 fn a_flood_of_sources_is_counted_in_flat_memory() {
     let Some(raw) = raw_socket() else { return };
@@ -81,9 +75,9 @@ fn a_flood_of_sources_is_counted_in_flat_memory() {
     };
     // Every table has its size after a tenth of them.
     send(0..sources() / 10);
-    let before = resident_kilobytes(&ingest);
+    let before = resident_bytes(&ingest) / 1024;
     send(sources() / 10..sources());
-    let grown = resident_kilobytes(&ingest).saturating_sub(before);
+    let grown = (resident_bytes(&ingest) / 1024).saturating_sub(before);
     let (code, account, said) = ingest.stop();
     assert_eq!((code, said.as_str()), (0, ""));
     let sum: u64 = ["delivered", "denied", "rate_limited", "kernel_dropped", "left_behind"]
@@ -144,7 +138,7 @@ fn forged_numbers_of_blast_are_counted_and_neither_told_nor_believed() {
         forged.truncate(numbers.below(forged.len() + 1));
         sender.send_to(&forged, ingest.addr).unwrap();
     }
-    let before = resident_kilobytes(&ingest);
+    let before = resident_bytes(&ingest) / 1024;
     let (code, account, said) = ingest.stop();
     assert_eq!((code, said.as_str()), (0, ""));
     assert_adds_up(&account, FORGED as u64);

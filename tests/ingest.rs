@@ -10,21 +10,10 @@ use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use program::{Ingest, PROGRAM, Scratch, blast, number, run};
+use program::{Ingest, PROGRAM, Scratch, blast, number, run, wait_until};
 use serde_json::Value;
-
-const PATIENCE: Duration = Duration::from_secs(20);
-
-#[track_caller]
-fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "waited for {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
 
 fn sum(rows: &Value, name: &str) -> u64 {
     rows.as_array().unwrap().iter().map(|row| number(row, name)).sum()

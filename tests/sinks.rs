@@ -19,10 +19,7 @@ use captures::{Packet, read_capture};
 use pcap_file::pcapng::blocks::interface_statistics::InterfaceStatisticsOption;
 use pcap_file::pcapng::{Block, PcapNgReader};
 use serde_json::Value;
-use util::{Dir, Ingest, PROGRAM, assert_adds_up, blast, limited, number, run, send_signal};
-
-/// Longest a test waits for what must come.
-const PATIENCE: Duration = Duration::from_secs(20);
+use util::{Dir, Ingest, PATIENCE, PROGRAM, assert_adds_up, blast, limited, number, run, send_signal, wait_until};
 
 /// Files in a directory whose names end so, in order.
 fn files(dir: &Path, ending: &str) -> Vec<PathBuf> {
@@ -84,14 +81,6 @@ fn assert_sinks_add_up(account: &Value) {
         not_written += number(sink, "not_written");
     }
     assert_eq!((number(account, "written"), number(account, "not_written")), (written, not_written), "{account}");
-}
-
-fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "{what} in {PATIENCE:?}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 #[test]

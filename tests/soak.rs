@@ -8,30 +8,14 @@ mod util;
 use std::fs;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
-use util::{Dir, Ingest, PROGRAM, assert_adds_up, blast, kernel_rows, number};
+use util::{Dir, Ingest, PROGRAM, assert_adds_up, blast, kernel_rows, number, resident_bytes, wait_until};
 
 const MIB: u64 = 1 << 20;
 /// What may wait for a sink: memory that is touched when so much first waits.
 const QUEUE_BYTES: u64 = 16 * MIB;
-const PATIENCE: Duration = Duration::from_secs(20);
-
-#[track_caller]
-fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "waited for {what}");
-        sleep(Duration::from_millis(5));
-    }
-}
-
-fn resident_bytes(ingest: &Ingest) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", ingest.child.id())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
-}
 
 fn descriptors(ingest: &Ingest) -> usize {
     fs::read_dir(format!("/proc/{}/fd", ingest.child.id())).unwrap().count()

@@ -5,6 +5,8 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -142,6 +144,25 @@ pub fn assert_adds_up(account: &Value, sent: u64) {
     let parts = ["delivered", "denied", "rate_limited", "kernel_dropped", "left_behind"];
     let sum = parts.iter().map(|name| number(account, name)).sum::<u64>();
     assert_eq!(sum, sent, "{account}");
+}
+
+/// How long a test waits for what must come.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+#[track_caller]
+pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "waited for {what}");
+        sleep(Duration::from_millis(5));
+    }
+}
+
+/// What an ingest has in memory, as the kernel tells it (proc(5), VmRSS).
+pub fn resident_bytes(ingest: &Ingest) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", ingest.child.id())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
 }
 
 /// What /proc/net/udp tells of the sockets on `port` (proc(5)): how many, bytes that wait in them, datagrams dropped.
