@@ -10,7 +10,7 @@ mod captures;
 mod util;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,35 +18,17 @@ use std::thread;
 
 use captures::read_capture;
 use serde_json::Value;
-use util::{Ingest, PROGRAM, assert_adds_up, blast, number};
+use util::{Dir, Ingest, PROGRAM, assert_adds_up, blast, number};
 
-/// A directory that goes with the test.
-struct Dir(PathBuf);
-
-impl Dir {
-    fn new() -> Self {
-        static NUMBER: AtomicUsize = AtomicUsize::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("hio-udp-strace-{}-{number}", std::process::id()));
-        fs::create_dir(&path).unwrap();
-        Self(path)
-    }
-
-    fn join(&self, name: &str) -> String {
-        self.0.join(name).to_str().expect("a path in UTF-8").to_owned()
-    }
-
-    /// Lines of strace's log that it made fail or delayed.
-    fn hits(&self) -> usize {
-        let log = fs::read_to_string(self.join("strace")).unwrap_or_default();
-        log.lines().filter(|line| line.contains("(INJECTED)") || line.contains("(DELAYED)")).count()
-    }
+fn dir() -> Dir {
+    static NUMBER: AtomicUsize = AtomicUsize::new(0);
+    Dir::new(&format!("strace-{}", NUMBER.fetch_add(1, Ordering::Relaxed)))
 }
 
-impl Drop for Dir {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
+/// Lines of strace's log that it made fail or delayed.
+fn hits(dir: &Dir) -> usize {
+    let log = fs::read_to_string(dir.join("strace")).unwrap_or_default();
+    log.lines().filter(|line| line.contains("(INJECTED)") || line.contains("(DELAYED)")).count()
 }
 
 fn is_thorough() -> bool {
@@ -106,7 +88,7 @@ fn ingest_through(dir: &Dir, calls: &str, fault: &str, path: Option<&str>, args:
     let ingest = Ingest::spawn(traced(dir, calls, fault, path, &[&INGEST, args].concat()));
     let sent = number(&blast(ingest.addr, &["--count", "4000", "--size", "1000", "--rate", "40000"]), "sent");
     let (code, account, said) = ingest.stop();
-    assert!(dir.hits() > 0, "{calls} {fault}: {said}");
+    assert!(hits(dir) > 0, "{calls} {fault}: {said}");
     assert!(!said.contains("panicked"), "{said}");
     // What fails for good ends the ingest before all has come.
     if !args.contains(&"--out") || code == 0 {
@@ -146,12 +128,12 @@ fn a_send_that_fails_at_any_place_leaves_the_counts_of_blast_exact() {
 }
 
 fn through_failing_sends(fault: &str, is_failure: bool) {
-    let (dir, ingest) = (Dir::new(), Ingest::start("127.0.0.1:0", &[]));
+    let (dir, ingest) = (dir(), Ingest::start("127.0.0.1:0", &[]));
     let to = ingest.addr.to_string();
     let args = ["blast", "--json", "--to", &to, "--count", "320", "--rate", "max"];
     let output = traced(&dir, SEND, fault, None, &args).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(dir.hits() > 0, "{fault}: {said}");
+    assert!(hits(&dir) > 0, "{fault}: {said}");
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     let (sent, failed) = (number(&report, "sent"), number(&report, "failed"));
     assert_eq!(sent + failed, 320, "{fault}: {report}");
@@ -170,7 +152,7 @@ fn a_send_that_fails_for_ever_ends_blast_in_one_line() {
     if !can_trace() {
         return;
     }
-    let dir = Dir::new();
+    let dir = dir();
     let args = ["blast", "--json", "--to", "127.0.0.1:9", "--count", "320"];
     let output = traced(&dir, SEND, "error=ENOBUFS", None, &args).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
@@ -182,7 +164,7 @@ fn a_send_that_fails_at_any_place_leaves_the_counts_of_replay_exact() {
     if !can_trace() {
         return;
     }
-    let dir = Dir::new();
+    let dir = dir();
     let (file, ingest) = (dir.join("capture"), Ingest::start("127.0.0.1:0", &["--out", &dir.join("capture")]));
     blast(ingest.addr, &["--count", "320", "--rate", "50000"]);
     assert_eq!(ingest.stop().0, 0);
@@ -194,7 +176,7 @@ fn a_send_that_fails_at_any_place_leaves_the_counts_of_replay_exact() {
             let fault = format!("error={errno}:when={when}");
             let output = traced(&dir, SEND, &fault, None, &args).output().unwrap();
             let said = String::from_utf8(output.stderr).unwrap();
-            assert!(dir.hits() > 0, "{fault}: {said}");
+            assert!(hits(&dir) > 0, "{fault}: {said}");
             let report: Value = serde_json::from_slice(&output.stdout).unwrap();
             assert_eq!(number(&report, "sent") + number(&report, "failed"), 320, "{fault}: {report}");
             assert_eq!(number(&report, "failed") > 0, failing, "{fault}: {report}");
@@ -209,7 +191,7 @@ fn a_send_that_fails_at_any_place_leaves_the_counts_of_replay_exact() {
 /// Runs commands that fail at the `when`-th of `calls`; each ends well or in one line that names one of `parts`.
 /// Gives how many ended well.
 fn fails_in_one_line_or_works(calls: &str, errno: &str, when: usize, args: &[&str], parts: &[&str]) -> usize {
-    let dir = Dir::new();
+    let dir = dir();
     let args: Vec<String> = args.iter().map(|arg| arg.replace("DIR", &dir.join(""))).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let context = format!("{calls} {errno} {when}: {args:?}");
@@ -280,7 +262,7 @@ fn a_write_that_fails_ends_out_in_one_line_and_the_file_holds_what_the_account_s
     for errno in some(&["EIO", "ENOSPC", "EDQUOT", "EFBIG", "EPERM", "EBADF", "EINVAL", "EAGAIN", "EFAULT"]) {
         // The first in the sink's thread, one behind it, and all from there on.
         for when in ["2", "3", "2+"] {
-            let dir = Dir::new();
+            let dir = dir();
             let file = dir.join("out");
             let fault = format!("error={errno}:when={when}");
             let Ended { code, account, said } = ingest_through(&dir, "write", &fault, Some(&file), &["--out", &file]);
@@ -298,7 +280,7 @@ fn a_write_that_fails_costs_lines_of_json_that_are_counted_and_it_goes_on() {
     }
     for errno in some(&["EIO", "ENOSPC", "EDQUOT", "EFBIG", "EPERM", "EBADF", "EINVAL", "EAGAIN", "EFAULT", "EPIPE"]) {
         for when in ["1", "3", "2+3"] {
-            let dir = Dir::new();
+            let dir = dir();
             let (file, fault) = (dir.join("log"), format!("error={errno}:when={when}"));
             let args = ["--sink", &format!("jsonl:{file}")];
             let Ended { code, account, said } = ingest_through(&dir, "write", &fault, Some(&file), &args);
@@ -318,7 +300,7 @@ fn an_interrupted_write_is_made_again() {
     if !can_trace() {
         return;
     }
-    let dir = Dir::new();
+    let dir = dir();
     let (out, log) = (dir.join("out"), dir.join("log"));
     for (path, args) in
         [(&out, ["--out".to_owned(), out.clone()]), (&log, ["--sink".to_owned(), format!("jsonl:{log}")])]
@@ -336,7 +318,7 @@ fn a_segment_that_cannot_be_written_is_counted_and_the_next_one_is() {
         return;
     }
     for errno in some(&["EIO", "EDQUOT", "ENOSPC", "EFBIG", "EPERM", "EBADF", "EINVAL", "EAGAIN", "EFAULT", "EPIPE"]) {
-        let dir = Dir::new();
+        let dir = dir();
         // The third in one thread is a chunk's, or of the trial of io_uring, which is then done without.
         let (sink, fault) = (format!("pcapng:{}", dir.join("kept")), format!("error={errno}:when=3"));
         let Ended { code, account, said } = ingest_through(&dir, "write", &fault, None, &["--sink", &sink]);
@@ -355,7 +337,7 @@ fn a_segment_that_cannot_be_named_keeps_everything_for_the_next_start() {
     }
     for errno in some(&["EIO", "ENOSPC", "EACCES", "EBUSY", "EDQUOT", "EINVAL", "EMLINK", "ENOMEM", "EPERM", "EROFS"]) {
         for when in ["1", "2", "1+"] {
-            let dir = Dir::new();
+            let dir = dir();
             let (kept, fault) = (dir.0.join("kept"), format!("error={errno}:when={when}"));
             let sink = format!("pcapng:{}", kept.display());
             let args = ["--sink", &sink, "--rotate-bytes", "2M"];
@@ -406,7 +388,7 @@ fn a_segment_that_cannot_be_begun_is_told_once_and_a_later_one_is() {
     let errnos =
         ["EMFILE", "ENOSPC", "EACCES", "EDQUOT", "EEXIST", "EINVAL", "EIO", "ENFILE", "ENOMEM", "EPERM", "EROFS"];
     for errno in some(&errnos) {
-        let dir = Dir::new();
+        let dir = dir();
         let (sink, fault) = (format!("pcapng:{}", dir.join("kept")), format!("error={errno}:when=1"));
         let ingest = Ingest::start("127.0.0.1:0", &["--sink", &sink, "--rotate-bytes", "1M"]);
         if !attach(&dir, &ingest, "openat", &fault) {
@@ -441,7 +423,7 @@ fn a_disk_that_cannot_promise_is_told_once_and_everything_is_written() {
             if errno == "EINTR" && when == "1+" {
                 continue; // the standard library makes it again, for ever
             }
-            let dir = Dir::new();
+            let dir = dir();
             let (kept, fault) = (dir.0.join("kept"), format!("error={errno}:when={when}"));
             let sink = format!("pcapng:{}", kept.display());
             let args = ["--sink", &sink, "--rotate-bytes", "2M", "--fsync", fsync];
@@ -459,7 +441,7 @@ fn a_slow_disk_costs_nothing_that_the_queues_hold() {
     if !can_trace() {
         return;
     }
-    let dir = Dir::new();
+    let dir = dir();
     let (out, log) = (dir.join("out"), format!("jsonl:{}", dir.join("log")));
     // Microseconds.
     let args = ["--out", &out, "--sink", &log];
@@ -478,11 +460,11 @@ const SEND: &str = if cfg!(force_single) { "sendto" } else { "sendmmsg" };
 /// Runs an ingest with faults, and sends it datagrams so slowly that most come alone; gives how it ended, with all
 /// of them in its account.
 fn ingest_slowly_through(calls: &str, fault: &str, args: &[&str]) -> Ended {
-    let dir = Dir::new();
+    let dir = dir();
     let ingest = Ingest::spawn(traced(&dir, calls, fault, None, &[&INGEST, args].concat()));
     let sent = number(&blast(ingest.addr, &["--count", "300", "--rate", "3000"]), "sent");
     let (code, account, said) = ingest.stop();
-    assert!(dir.hits() > 0, "{calls} {fault}: {said}");
+    assert!(hits(&dir) > 0, "{calls} {fault}: {said}");
     assert_adds_up(&account, sent);
     assert!(!said.contains("panicked"), "{said}");
     Ended { code, account, said }
@@ -519,7 +501,7 @@ fn a_signal_at_any_call_loses_nothing() {
     }
     for calls in [RECEIVE, "ppoll", "write"] {
         // The first in each thread; the signal opens the file anew.
-        let (dir, fault) = (Dir::new(), "signal=SIGUSR1:when=1");
+        let (dir, fault) = (dir(), "signal=SIGUSR1:when=1");
         let log = dir.join("log");
         let sink = format!("jsonl:{log}");
         let args = [&INGEST[..], &["--sink", &sink]].concat();
@@ -540,7 +522,7 @@ fn a_receive_that_fails_for_ever_is_told_and_is_no_success() {
     if !can_trace() || cfg!(force_uring) {
         return;
     }
-    let dir = Dir::new();
+    let dir = dir();
     let args = [&INGEST[..], &["--drain", "0.3"]].concat();
     let ingest = Ingest::spawn(traced(&dir, RECEIVE, "error=EIO", None, &args));
     let addr = ingest.addr.to_string();
