@@ -231,6 +231,7 @@ impl Interface {
     fn lose(&mut self, total: u64, from: Option<Nanos>, to: Nanos) -> Option<Loss> {
         let count = total.saturating_sub(self.lost);
         self.lost += count;
+        let from = from.map(|from| from.min(to)); // of a clock that was set back, later
         (count > 0).then_some(Loss { count, from, to: Some(to) })
     }
 }

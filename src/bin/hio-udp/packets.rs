@@ -477,6 +477,16 @@ mod tests {
     }
 
     #[test]
+    fn losses_behind_a_step_back_of_the_clock_end_no_earlier_than_they_begin() {
+        let mut maker = Maker::new(Endian::Little);
+        maker.section().interface(1, &[(IF_TSRESOL, &[9])]);
+        maker.packet(0, 900, b"a", 0).packet(0, 10, b"b", 5).packet(0, 20, b"c", 1).statistics(30, 8);
+        let losses = read(&maker.bytes).unwrap().losses;
+        let expected = [(5, 10, 10), (1, 20, 20), (2, 30, 30)];
+        assert_eq!(losses, expected.map(|(count, from, to)| Loss { count, from: Some(from), to: Some(to) }));
+    }
+
+    #[test]
     fn a_total_at_the_end_is_lost_somewhere_in_the_capture() {
         let mut maker = Maker::new(Endian::Little);
         maker.section().interface(1, &[(IF_TSRESOL, &[9])]);

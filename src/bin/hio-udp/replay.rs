@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -309,24 +310,31 @@ struct Pace {
     file_start: Duration,
     /// Time of the file's first datagram.
     origin: Option<Nanos>,
+    /// The file's latest time so far.
+    newest: Option<Nanos>,
     /// The latest so far, from the start on: what the capture has out of order is due at once.
     latest: Duration,
 }
 
 impl Pace {
     fn new(speed: Speed) -> Self {
-        Self { speed, start: Instant::now(), file_start: Duration::ZERO, origin: None, latest: Duration::ZERO }
+        let (start, zero) = (Instant::now(), Duration::ZERO);
+        Self { speed, start, file_start: zero, origin: None, newest: None, latest: zero }
     }
 
     /// A file follows the one before without a pause: captures of different days are not days apart.
     fn begin_file(&mut self) {
-        (self.file_start, self.origin) = (self.latest, None);
+        (self.file_start, self.origin, self.newest) = (self.latest, None, None);
     }
 
     /// When a datagram of this time is due; `None` at once.
     fn due(&mut self, time: Option<Nanos>) -> Option<Instant> {
         let Speed::Times(factor) = self.speed else { return None };
         if let Some(time) = time {
+            if self.newest.is_some_and(|newest| STEP_BACK.contains(&(newest - time))) {
+                self.begin_file();
+            }
+            self.newest = self.newest.max(Some(time));
             let since = (time - *self.origin.get_or_insert(time)).max(0);
             // A time that no clock can tell is as far away as any.
             let scaled = Duration::try_from_secs_f64(since as f64 / 1e9 / factor).unwrap_or(FOR_EVER);
@@ -335,6 +343,9 @@ impl Pace {
         Some(self.start + self.latest)
     }
 }
+
+/// How far a time stands back behind a step of the clock. Less is one that was written late; more is none.
+const STEP_BACK: RangeInclusive<Nanos> = 10_000_000_000..=86_400_000_000_000;
 
 /// A hundred years, which every clock can add.
 const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
@@ -423,6 +434,17 @@ mod tests {
             let after = Duration::from_secs_f64(1.0 / factor);
             assert_eq!(next, [dues[3], dues[3] + after]);
         }
+    }
+
+    #[test]
+    fn behind_a_step_back_of_the_clock_the_pace_goes_on() {
+        let mut pace = Pace::new(Speed::Times(1.0));
+        pace.begin_file();
+        let base = 1_795_564_800;
+        // Two seconds; an hour back, two seconds, one out of order; one of 1970, as if it had no time.
+        let dues = [0, 2, -3_600, -3_598, -3_599, -3_597, -base, -3_596];
+        let dues = dues.map(|second| due(&mut pace, (base + second) * SECOND).as_secs());
+        assert_eq!(dues, [0, 2, 2, 4, 4, 5, 5, 6]);
     }
 
     #[test]
