@@ -5,7 +5,7 @@ use std::fs::{self, DirBuilder, File};
 use std::hash::BuildHasher;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 /// The last directory of the path.
 const TAIL: &str = "wirelogs";
@@ -128,11 +128,14 @@ fn unique_directory(parent: &Path) -> io::Result<PathBuf> {
 
 /// A time in UTC as hio writes it into names: `2026-02-28_23-59-59_000001`.
 fn utc(time: SystemTime) -> String {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    let seconds = since.as_secs();
-    let (year, month, day) = civil((seconds / 86_400) as i64);
-    let (hour, minute, second) = (seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60);
-    let micros = since.subsec_micros();
+    let micros = match time.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(since) => since.as_micros() as i64,
+        Err(before) => -(before.duration().as_micros() as i64),
+    };
+    let (seconds, micros) = (micros.div_euclid(1_000_000), micros.rem_euclid(1_000_000));
+    let (days, second_of_day) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    let (year, month, day) = civil(days);
+    let (hour, minute, second) = (second_of_day / 3_600, second_of_day / 60 % 60, second_of_day % 60);
     format!("{year:04}-{month:02}-{day:02}_{hour:02}-{minute:02}-{second:02}_{micros:06}")
 }
 
@@ -152,6 +155,8 @@ fn civil(days: i64) -> (i64, i64, i64) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -163,6 +168,13 @@ mod tests {
         assert_eq!(at(1_709_251_199, 5), "2024-02-29_23-59-59_000005");
         assert_eq!(at(1_735_689_599, 0), "2024-12-31_23-59-59_000000");
         assert_eq!(at(4_107_542_400, 0), "2100-03-01_00-00-00_000000");
+    }
+
+    #[test]
+    fn names_of_before_1970_differ_too() {
+        let before = |micros| utc(SystemTime::UNIX_EPOCH - Duration::from_micros(micros));
+        assert_eq!(before(1), "1969-12-31_23-59-59_999999");
+        assert_eq!(before(86_400_000_000), "1969-12-31_00-00-00_000000");
     }
 
     #[test]

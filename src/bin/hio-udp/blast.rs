@@ -72,7 +72,9 @@ struct Source {
 /// Sends until the count, the duration or the stop; gives the report and the first error, if any.
 pub fn blast(options: &BlastOptions, to: SocketAddr, stop: &Stop) -> Result<(BlastReport, Option<io::Error>), Failure> {
     let batch = (BATCH_BYTES_MAX / options.size).clamp(1, BATCH);
-    let run = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().subsec_nanos();
+    // Apart from other runs, by any clock.
+    let run = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_else(|before| before.duration());
+    let run = run.subsec_nanos();
     let mut sources = (0..options.sources)
         .map(|id| Source::open(to, batch, id as u32, options.segment))
         .collect::<io::Result<Vec<_>>>()
