@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use captures::{Packet, read_capture};
+use captures::{Packet, read_capture, sequence};
 use pcap_file::pcapng::blocks::interface_statistics::InterfaceStatisticsOption;
 use pcap_file::pcapng::{Block, PcapNgReader};
 use serde_json::Value;
@@ -36,11 +36,6 @@ fn segments(dir: &Path) -> Vec<PathBuf> {
 /// The datagrams of all closed segments, in order.
 fn read_segments(dir: &Path) -> Vec<Packet> {
     segments(dir).iter().flat_map(|path| read_capture(path).0).collect()
-}
-
-/// Number in one of blast's datagrams.
-fn sequence(payload: &[u8]) -> u64 {
-    u64::from_be_bytes(payload[16..24].try_into().unwrap())
 }
 
 /// Received, dropped and delivered, as each statistics block of a capture tells them.

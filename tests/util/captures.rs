@@ -37,6 +37,11 @@ impl Packet {
     }
 }
 
+/// Number in one of blast's datagrams.
+pub fn sequence(payload: &[u8]) -> u64 {
+    u64::from_be_bytes(payload[16..24].try_into().unwrap())
+}
+
 /// Reads a capture: its packets, and the drops its last statistics block tells.
 pub fn read_capture(path: &Path) -> (Vec<Packet>, Option<u64>) {
     let mut reader = PcapNgReader::new(std::fs::File::open(path).unwrap()).unwrap();

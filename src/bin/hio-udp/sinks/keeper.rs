@@ -3,13 +3,14 @@
 //! It makes sure that files are on the disk, gives closed segments their names, hands them to the packer, and
 //! removes those that are too old or too many.
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::directory;
 use super::ledger::{Ledger, Trouble};
@@ -46,7 +47,8 @@ impl Keeper {
         let is_synced = limits.fsync() != Fsync::Never;
         let start_packer = || Packer::start(dir, sink, is_synced, Arc::clone(&ledger));
         let packer = limits.zstd.then(start_packer).transpose()?;
-        let keeping = Keeping { dir: dir.to_owned(), limits, ledger, packer, trouble: Trouble::new(sink) };
+        let (dir, trouble) = (dir.to_owned(), Trouble::new(sink));
+        let keeping = Keeping { dir, limits, ledger, packer, ages: None, trouble };
         let thread = thread::Builder::new().name("keeper".to_owned()).spawn(move || keeping.run(&receiver))?;
         Ok(Self { jobs: Some(sender), thread: Some(thread) })
     }
@@ -79,7 +81,32 @@ struct Keeping {
     limits: Limits,
     ledger: Arc<Ledger>,
     packer: Option<Packer>,
+    /// Of the closed segments by number, once they have been looked at.
+    ages: Option<HashMap<u64, Age>>,
     trouble: Trouble,
+}
+
+/// An age, counted on by the clock that nobody sets.
+#[derive(Clone, Copy)]
+struct Age {
+    then: Duration,
+    since: Instant,
+}
+
+impl Age {
+    fn new(then: Duration) -> Self {
+        Self { then, since: Instant::now() }
+    }
+
+    /// That of a file, which is new if it is of the future.
+    fn of(metadata: &fs::Metadata) -> Self {
+        let age = metadata.modified().ok().and_then(|time| SystemTime::now().duration_since(time).ok());
+        Self::new(age.unwrap_or_default())
+    }
+
+    fn now(self) -> Duration {
+        self.then.saturating_add(self.since.elapsed())
+    }
 }
 
 impl Keeping {
@@ -152,6 +179,12 @@ impl Keeping {
         }
     }
 
+    /// How old a closed segment is: at the first look as old as its file, later as known, or else closed just now.
+    fn age(&self, number: u64, metadata: &fs::Metadata) -> Age {
+        let Some(known) = &self.ages else { return Age::of(metadata) };
+        known.get(&number).copied().unwrap_or_else(|| Age::new(Duration::ZERO))
+    }
+
     /// Removes closed segments, oldest first, that are too old or too many; the newest stays.
     fn retain(&mut self) {
         let Limits { keep_bytes, keep_for, .. } = self.limits;
@@ -159,23 +192,25 @@ impl Keeping {
             return;
         }
         let Ok(found) = directory::list(&self.dir) else { return }; // writing tells it
-        let closed: Vec<(PathBuf, fs::Metadata)> = found
+        let closed: Vec<(directory::Entry, fs::Metadata)> = found
             .into_iter()
             .filter(directory::Entry::is_whole)
-            .filter_map(|entry| fs::metadata(&entry.path).ok().map(|metadata| (entry.path, metadata)))
+            .filter_map(|entry| fs::metadata(&entry.path).ok().map(|metadata| (entry, metadata)))
             .collect();
+        let ages: HashMap<u64, Age> =
+            closed.iter().map(|(entry, metadata)| (entry.number, self.age(entry.number, metadata))).collect();
+        let ages = self.ages.insert(ages);
         let mut bytes: u64 = closed.iter().map(|(_, metadata)| metadata.len()).sum();
         let Some((_, older)) = closed.split_last() else { return };
-        for (path, metadata) in older {
-            let age = || metadata.modified().ok().and_then(|time| SystemTime::now().duration_since(time).ok());
-            let is_too_old = keep_for.is_some_and(|keep_for| age().is_some_and(|age| age > keep_for));
+        for (entry, metadata) in older {
+            let is_too_old = keep_for.is_some_and(|keep_for| ages[&entry.number].now() > keep_for);
             if !(is_too_old || keep_bytes.is_some_and(|keep_bytes| bytes > keep_bytes)) {
                 continue;
             }
-            match fs::remove_file(path) {
+            match fs::remove_file(&entry.path) {
                 Ok(()) => bytes -= metadata.len(),
                 Err(error) => {
-                    let path = path.display();
+                    let path = entry.path.display();
                     say(&format!("hio-udp: note: cannot remove '{path}': {error}; it stays"));
                     return;
                 }
