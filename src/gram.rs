@@ -52,6 +52,9 @@ pub struct Gram<'a> {
     /// The payload: at most one slot's size. An empty datagram has empty `data`.
     pub data: &'a [u8],
     /// Who sent it.
+    ///
+    /// The unspecified address (0.0.0.0, `::`) is of a station that has none yet. Linux sends what goes there to this
+    /// machine itself, so a reply to it may come back as another request.
     pub src: SocketAddr,
     /// Whether the datagram was longer than the slot, so that `data` is only its beginning.
     pub truncated: bool,

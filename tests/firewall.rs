@@ -3,36 +3,33 @@
 //! `tests/netns.sh` runs these as root in a private network namespace; otherwise they are left out.
 #![cfg(target_os = "linux")]
 
+#[path = "util/network.rs"]
+mod network;
 #[path = "util/program.rs"]
 mod program;
 mod util;
 
 use std::net::SocketAddr;
 use std::process::Command;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use hio_udp::{BatchPeer, Stopped, Transport};
+use network::Network;
 use program::{Ingest, assert_adds_up, number, run};
 use serde_json::Value;
-use util::{TestPeer, any_local, any_local_config, is_nothing_there, left_out, opened, receive_one, receive_rest};
+use util::{TestPeer, any_local, any_local_config, is_nothing_there, opened, receive_one, receive_rest};
 
 for_both_peers!(a_refused_datagram_is_eperm_and_the_next_one_goes);
 
 /// A packet filter in the private network, for one test at a time; gone when dropped.
 struct Filter {
-    _alone: MutexGuard<'static, ()>,
+    _network: Network,
 }
 
 impl Filter {
     /// Drops what matches `rule` on its way out. `None`, with a line that says so, unless the tests run as
     /// `tests/netns.sh` runs them.
     fn drop_out(rule: &str) -> Option<Self> {
-        static ALONE: Mutex<()> = Mutex::new(());
-        if std::env::var("HIO_UDP_NETNS").as_deref() != Ok("1") {
-            left_out("needs a private network namespace: tests/netns.sh");
-            return None;
-        }
-        let filter = Self { _alone: ALONE.lock().unwrap_or_else(PoisonError::into_inner) };
+        let filter = Self { _network: Network::private()? };
         nft("add table inet hio");
         nft("add chain inet hio out { type filter hook output priority 0; }");
         nft(&format!("add rule inet hio out {rule} drop"));
