@@ -284,6 +284,33 @@ impl Drop for Count {
     }
 }
 
+/// Panics when it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        resume_unwind(Box::new("a drop that panics"));
+    }
+}
+
+#[test]
+fn what_panics_while_a_panic_or_a_handler_is_dropped_stops_nothing() {
+    for workers in 0..3 {
+        let pipeline = Pipeline::builder(config().bc(1)).workers(workers).start_with(|_| {
+            let bomb = Bomb;
+            move |_| {
+                let _ = &bomb;
+                resume_unwind(Box::new(Bomb));
+            }
+        });
+        let pipeline = pipeline.unwrap();
+        send(20, pipeline.ha());
+        let total = pipeline.stop().total();
+        let counts = (total.handler_panics, total.grams_panicked, total.grams_delivered);
+        assert_eq!(counts, (20, 20, 20), "{workers} workers");
+    }
+}
+
 #[test]
 fn each_worker_has_a_handler_of_its_own_which_goes_on_after_a_panic() {
     let ended = Arc::new(Mutex::new(Vec::new()));
@@ -357,8 +384,9 @@ fn what_comes_between_bind_and_start_waits_and_a_monitor_outlives_the_pipeline()
     let monitor = pipeline.monitor();
     until("the first", || monitor.stats().total().grams_delivered == 50);
     send(7, pipeline.ha());
-    let last = pipeline.stop();
-    assert_eq!(last.total().grams_delivered, 57);
+    let mut last = pipeline.stop();
+    assert_eq!((last.total().grams_delivered, last.shards[0].rings_free), (57, 6));
+    last.shards[0].rings_free = 0;
     assert_eq!(monitor.stats().shards, last.shards);
 }
 

@@ -321,9 +321,9 @@ impl BoundPipeline {
         // From here on a failure drops the pipeline, which ends the threads that run already.
         let mut pipeline = Pipeline { shared: Arc::new(self.shared), readers: Vec::new(), workers: Vec::new(), ha };
         for worker in 0..self.workers {
-            let (shared, mut handler) = (Arc::clone(&pipeline.shared), make(worker));
+            let (shared, handler) = (Arc::clone(&pipeline.shared), make(worker));
             let named = thread::Builder::new().name(format!("udp-worker-{worker}"));
-            pipeline.workers.push(named.spawn(move || worker::run(&shared, worker, &mut handler))?);
+            pipeline.workers.push(named.spawn(move || worker::run(&shared, worker, handler))?);
         }
         let (is_pinned, pinned) = sync_channel(shards);
         for (shard, socket) in self.sockets.into_iter().enumerate() {
@@ -333,6 +333,7 @@ impl BoundPipeline {
             let named = thread::Builder::new().name(format!("udp-reader-{shard}"));
             pipeline.readers.push(named.spawn(move || run_pinned(reader, processor, &is_pinned))?);
         }
+        drop(is_pinned); // so that a thread that dies before it says anything is not waited for
         pinned.iter().take(shards).collect::<io::Result<()>>()?;
         Ok(pipeline)
     }

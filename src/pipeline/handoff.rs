@@ -116,6 +116,11 @@ impl Handoff {
         self.workers.wake_all();
     }
 
+    /// Gives up all free rings, with their memory and descriptors.
+    pub(super) fn drop_free(&self) {
+        self.shards.iter().for_each(|shard| while shard.pool.take_free().is_some() {});
+    }
+
     /// How many rings of a shard are free, and how many wait for a worker.
     pub(super) fn occupancy(&self, shard: usize) -> (usize, usize) {
         let pool = &self.shards[shard].pool;

@@ -158,7 +158,7 @@ impl Pipeline {
     }
 
     /// A handle that gives the same, for other threads to have; it goes on giving the last counters after the
-    /// pipeline has stopped.
+    /// pipeline has stopped. No ring is free any more then, for these are given up.
     pub fn monitor(&self) -> Monitor {
         Monitor(Arc::clone(&self.shared))
     }
@@ -211,5 +211,7 @@ impl Drop for Pipeline {
     /// Stops as [`stop`](Self::stop) does.
     fn drop(&mut self) {
         self.shut_down();
+        // A monitor may keep the rest for long.
+        self.shared.handoff.drop_free();
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::Shared;
 use super::stats::ReaderReport;
-use super::worker::{Handler, deliver};
+use super::worker::{Handler, contain, deliver};
 use crate::endpoint::Endpoint;
 use crate::pace::Pace;
 use crate::ring::RecvRing;
@@ -75,6 +75,7 @@ impl Reader {
         }
         self.read_out();
         self.look_around();
+        contain(|| drop(self.handler));
         self.endpoint
     }
 

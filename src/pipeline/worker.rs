@@ -1,6 +1,7 @@
 //! What runs handlers: workers, and what they share with readers that run one themselves.
 
 use std::any::Any;
+use std::mem;
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -38,12 +39,13 @@ impl Deref for Batch<'_> {
 pub(super) type Handler = Box<dyn FnMut(Batch<'_>) + Send>;
 
 /// Sees to full rings until the last one.
-pub(super) fn run(shared: &Shared, me: usize, handler: &mut Handler) {
+pub(super) fn run(shared: &Shared, me: usize, mut handler: Handler) {
     let mut next = me % shared.shards();
     while let Some((shard, ring)) = shared.handoff.take_full(me, &mut next) {
         let lent = Lent { ring: Some(ring), shard, handoff: &shared.handoff };
-        deliver(handler, lent.ring(), shard, shared.tally(me, shard));
+        deliver(&mut handler, lent.ring(), shard, shared.tally(me, shard));
     }
+    contain(|| drop(handler));
 }
 
 /// A ring in a worker's hand, which goes back whatever happens.
@@ -75,7 +77,16 @@ pub(super) fn deliver(handler: &mut Handler, ring: &RecvRing, shard: usize, tall
     let outcome = catch_unwind(AssertUnwindSafe(|| handler(Batch { ring, shard })));
     let panics_before = tally.on_batch(grams, outcome.is_err());
     if let Err(payload) = outcome {
-        log_panic(&*payload, shard, grams, panics_before + 1);
+        contain(|| log_panic(&*payload, shard, grams, panics_before + 1));
+        contain(|| drop(payload));
+    }
+}
+
+/// Runs what is the user's own but not the handler: a panic of it ends here too. What it panicked with is never
+/// dropped, which could panic again.
+pub(super) fn contain(run: impl FnOnce()) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(run)) {
+        mem::forget(payload);
     }
 }
 
