@@ -13,8 +13,8 @@ use crate::endpoint::Endpoint;
 use crate::pace::Pace;
 use crate::ring::RecvRing;
 
-/// How often a reader looks whether it shall stop, and says how it fares.
-pub(super) const LOOK_AROUND: Duration = Duration::from_millis(50);
+/// How often a reader looks whether it shall stop, and says how it fares; in a fuzz target often, for many runs.
+pub(super) const LOOK_AROUND: Duration = Duration::from_millis(if cfg!(fuzzing) { 1 } else { 50 });
 
 /// A datagram that another processor let in just before the socket was told to refuse may be on its way into the
 /// queue: so long after the socket was found empty, it is looked at once more.
@@ -24,7 +24,7 @@ const LAST_LOOK_AFTER: Duration = Duration::from_millis(1);
 const ERRORS_MAX: u32 = 64;
 
 /// Longest pause after a failed receive call: it doubles from a millisecond with each one in a row.
-const ERROR_PAUSE_MAX: Duration = Duration::from_millis(64);
+const ERROR_PAUSE_MAX: Duration = Duration::from_millis(if cfg!(fuzzing) { 1 } else { 64 });
 
 pub(super) struct Reader {
     pub(super) endpoint: Endpoint,

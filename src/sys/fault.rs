@@ -1,10 +1,15 @@
-//! Makes the kernel fail on demand, in unit tests: the N-th call of a kind fails with an errno, or
+//! Makes the kernel fail on demand, in unit tests and fuzz targets: the N-th call of a kind fails with an errno, or
 //! is allowed only part of its work. Everything else goes to the real kernel.
 //!
-//! Faults are per thread, so that tests running side by side do not meet each other's.
+//! Faults are per thread, so that tests running side by side do not meet each other's. Of a fuzz target, which runs
+//! alone, they are the whole process's: threads that a pipeline makes meet them too.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
+#[cfg(test)]
+use std::cell::RefCell;
 use std::io;
+#[cfg(not(test))]
+use std::sync::{Mutex, PoisonError};
 
 pub(crate) use super::Call;
 
@@ -29,31 +34,50 @@ struct Planned {
     fault: Fault,
 }
 
+#[cfg(test)]
 thread_local! {
     static PLAN: RefCell<Vec<Planned>> = const { RefCell::new(Vec::new()) };
+}
+#[cfg(not(test))]
+static PLAN: Mutex<Vec<Planned>> = Mutex::new(Vec::new());
+
+fn with_plan<T>(body: impl FnOnce(&mut Vec<Planned>) -> T) -> T {
+    #[cfg(test)]
+    return PLAN.with_borrow_mut(body);
+    #[cfg(not(test))]
+    body(&mut PLAN.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+thread_local! {
     /// Calls made so far, by their kind.
     static MADE: Cell<[u64; CALLS]> = const { Cell::new([0; CALLS]) };
 }
 
 /// Makes `times` calls of kind `call` meet `fault`, after `after` calls of that kind went through.
 pub(crate) fn inject(call: Call, after: usize, times: usize, fault: Fault) {
-    PLAN.with_borrow_mut(|plan| plan.push(Planned { call, after, times, fault }));
+    with_plan(|plan| plan.push(Planned { call, after, times, fault }));
 }
 
 /// Forgets every fault that has not fired, and the calls made so far.
 pub(crate) fn clear() {
-    PLAN.with_borrow_mut(Vec::clear);
+    with_plan(Vec::clear);
     MADE.set([0; CALLS]);
 }
 
-/// Whether no fault is left to fire.
+/// How often faults are left to fire, each by its call and itself.
 #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+pub(crate) fn left(is_meant: impl Fn(Call, Fault) -> bool) -> usize {
+    with_plan(|plan| plan.iter().filter(|p| is_meant(p.call, p.fault)).map(|p| p.times).sum())
+}
+
+/// Whether no fault is left to fire.
+#[cfg_attr(not(all(test, target_os = "linux")), allow(dead_code))]
 pub(crate) fn is_over() -> bool {
-    PLAN.with_borrow(Vec::is_empty)
+    left(|_, _| true) == 0
 }
 
 /// How many calls of kind `call` were made since the last `clear`, those that failed included.
-#[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+#[cfg_attr(not(all(test, target_os = "linux")), allow(dead_code))]
 pub(crate) fn made(call: Call) -> u64 {
     MADE.get()[call as usize]
 }
@@ -63,7 +87,7 @@ pub(crate) fn limit(call: Call) -> io::Result<usize> {
     let mut made = MADE.get();
     made[call as usize] += 1;
     MADE.set(made);
-    PLAN.with_borrow_mut(|plan| {
+    with_plan(|plan| {
         let Some(index) = plan.iter().position(|p| p.call == call) else {
             return Ok(usize::MAX);
         };

@@ -74,10 +74,10 @@ pub(crate) mod winsock;
 #[cfg(all(force_uring, any(not(target_os = "linux"), force_single)))]
 compile_error!("--cfg force_uring needs Linux, and no --cfg force_single");
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(crate) mod fault;
-/// Outside unit tests the fault layer compiles to nothing: every call is allowed its whole size.
-#[cfg(not(test))]
+/// Outside unit tests and fuzz targets the fault layer compiles to nothing: every call is allowed its whole size.
+#[cfg(not(any(test, fuzzing)))]
 pub(crate) mod fault {
     pub(crate) use super::Call;
 

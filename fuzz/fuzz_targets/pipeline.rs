@@ -1,0 +1,370 @@
+//! A whole `Pipeline` over real loopback sockets, with calls of its readers that fail, handlers that panic or hold
+//! their batches back, and a stop, against what was sent: every datagram once, in order, or in one counter.
+#![no_main]
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::panic::resume_unwind;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use arbitrary::Arbitrary;
+use hio_udp::fuzzing::{self, Failing};
+use hio_udp::{Batch, BatchPeer, PeerConfig, Pipeline, ShardStats, Spread, Transport};
+use libfuzzer_sys::fuzz_target;
+
+const OPS_MAX: usize = 32;
+/// Datagrams in one run: far below what a socket's buffer holds, so that none is ever dropped.
+const GRAMS_MAX: usize = 128;
+/// Faults in one run: so few that no reader gives up.
+const FAULTS_MAX: usize = 12;
+const PATIENCE: Duration = Duration::from_secs(10);
+/// A stop that has the time for it reads out, and ends long before its deadline.
+const DRAIN: Duration = Duration::from_secs(60);
+
+#[derive(Arbitrary, Debug)]
+struct Input {
+    shards: u8,
+    workers: u8,
+    queue: u8,
+    bc: u8,
+    gram_size: u8,
+    coalesce: bool,
+    io_uring: bool,
+    by_lot: bool,
+    /// The pipeline is given a socket, which keeps what it holds.
+    passed: bool,
+    no_time_to_drain: bool,
+    /// Which of 16 batches a handler panics in.
+    panics: u16,
+    ops: Vec<Op>,
+}
+
+#[derive(Arbitrary, Clone, Copy, Debug)]
+enum Op {
+    /// So many datagrams of one length.
+    Send {
+        from: bool,
+        len: u8,
+        count: u8,
+    },
+    Fail {
+        failing: u8,
+        after: u8,
+        times: u8,
+        errno: u8,
+    },
+    Shorten {
+        after: u8,
+        times: u8,
+        slots: u8,
+    },
+    /// Handlers keep their batches from now on.
+    Hold,
+    Release,
+    /// Waits until all that was sent is delivered.
+    Settle,
+    LookAround,
+}
+
+/// What can be made to fail, with which errnos. No EAGAIN where a socket is read: a stop takes it for its end.
+const FAILURES: [(Failing, &[i32]); 6] = [
+    (Failing::Receive, &[libc::EIO, libc::ENOMEM, libc::ECONNREFUSED, libc::EBADF, libc::EINTR]),
+    (Failing::Wait, &[libc::ENOMEM, libc::EBADF, libc::EINTR]),
+    (Failing::Ring, &[libc::ENOSYS, libc::EPERM, libc::ENOMEM]),
+    (Failing::Register, &[libc::EINVAL, libc::ENOMEM]),
+    (Failing::Shot, &[libc::EIO, libc::ENOBUFS, libc::EINTR, libc::ECONNREFUSED]),
+    (Failing::Enter, &[libc::EIO, libc::EINTR, libc::EBUSY, libc::EAGAIN]),
+];
+
+fn is_silent(errno: i32) -> bool {
+    errno == libc::EINTR
+}
+
+/// As it was sent, or as it was received: cut, with its length before.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+struct Datagram {
+    bytes: Vec<u8>,
+    original_len: usize,
+}
+
+/// What one call of a handler saw.
+struct Seen {
+    shard: usize,
+    has_panicked: bool,
+    grams: Vec<(SocketAddr, Datagram)>,
+}
+
+#[derive(Default)]
+struct Handled {
+    batches: Vec<Seen>,
+    grams: usize,
+    is_held: bool,
+}
+
+#[derive(Default)]
+struct Handlers {
+    state: Mutex<Handled>,
+    changed: Condvar,
+}
+
+impl Handlers {
+    fn handle(&self, batch: Batch<'_>, panics: u16) {
+        let grams: Vec<(SocketAddr, Datagram)> = batch
+            .grams()
+            .map(|gram| {
+                assert!(gram.data.len() <= batch.gram_size());
+                assert_eq!(gram.truncated, gram.data.len() < gram.original_len);
+                (gram.src, Datagram { bytes: gram.data.to_vec(), original_len: gram.original_len })
+            })
+            .collect();
+        assert!(!grams.is_empty() && grams.len() == batch.len());
+        let state = self.state.lock().unwrap();
+        let (mut state, timeout) = self.changed.wait_timeout_while(state, PATIENCE, |state| state.is_held).unwrap();
+        assert!(!timeout.timed_out());
+        let has_panicked = panics & (1 << (state.batches.len() % 16)) != 0;
+        state.grams += grams.len();
+        state.batches.push(Seen { shard: batch.shard(), has_panicked, grams });
+        drop(state);
+        self.changed.notify_all();
+        if has_panicked {
+            resume_unwind(Box::new("a panic that prints nothing"));
+        }
+    }
+
+    fn hold(&self, on: bool) {
+        self.state.lock().unwrap().is_held = on;
+        self.changed.notify_all();
+    }
+
+    /// Waits until handlers have seen so many datagrams.
+    fn settle(&self, grams: usize) {
+        self.hold(false);
+        let state = self.state.lock().unwrap();
+        let (state, _) = self.changed.wait_timeout_while(state, PATIENCE, |state| state.grams < grams).unwrap();
+        assert_eq!(state.grams, grams);
+    }
+}
+
+/// The faults of one run, and how many of them must be counted as receive errors.
+#[derive(Default)]
+struct Faults {
+    count: usize,
+    /// Of the calls that receive or wait.
+    planned: HashMap<(usize, i32), usize>,
+    /// Of those of io_uring, which recvmmsg makes good for.
+    of_uring: usize,
+}
+
+impl Faults {
+    fn plan(&mut self, failing: u8, after: u8, times: u8, errno: u8) {
+        let index = usize::from(failing) % FAILURES.len();
+        let (failing, errnos) = FAILURES[index];
+        let (errno, times) = (errnos[usize::from(errno) % errnos.len()], 1 + usize::from(times % 3));
+        self.count += 1;
+        fuzzing::fail(failing, usize::from(after % 8), times, errno);
+        if matches!(failing, Failing::Receive | Failing::Wait) {
+            *self.planned.entry((index, errno)).or_default() += times;
+        } else {
+            self.of_uring += times;
+        }
+    }
+
+    /// Receive errors that must have been counted.
+    fn fired(&self) -> usize {
+        let loud = self.planned.iter().filter(|((_, errno), _)| !is_silent(*errno));
+        loud.map(|((index, errno), times)| times - fuzzing::failures_left(FAILURES[*index].0, *errno)).sum()
+    }
+}
+
+/// The `number`-th datagram of a source: none of the others that is not empty begins as it does.
+fn payload(number: usize, len: usize) -> Vec<u8> {
+    (0..len).map(|i| (number as u8).wrapping_add((i as u8).wrapping_mul(31))).collect()
+}
+
+/// Whether `part` is `whole` without some of it, in the same order.
+fn is_part(part: &[Datagram], whole: &[Datagram]) -> bool {
+    let mut whole = whole.iter();
+    part.iter().all(|datagram| whole.any(|other| other == datagram))
+}
+
+fn assert_rising<'a>(datagrams: impl Iterator<Item = &'a Datagram>) {
+    let numbers: Vec<u8> = datagrams.filter_map(|datagram| datagram.bytes.first().copied()).collect();
+    assert!(numbers.is_sorted_by(|a, b| a < b), "{numbers:?}");
+}
+
+fn open_files() -> usize {
+    std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
+}
+
+fn run(input: &Input, sources: &mut [BatchPeer; 2]) -> io::Result<()> {
+    // Coalescing slots are 65,535 bytes long: few are enough, and quickly made.
+    let bc = 1 + usize::from(input.bc) % if input.coalesce { 2 } else { 20 };
+    let (shards, workers) = (1 + usize::from(input.shards % 2), usize::from(input.workers % 3));
+    let queue = usize::from(input.queue % 3);
+    let config = PeerConfig::new().ha(("127.0.0.1", 0)).bc(bc).gram_size(1 + usize::from(input.gram_size) % 100);
+    let config = config.coalesce(input.coalesce).io_uring(input.io_uring).recv_buf_bytes(1 << 20);
+    let builder = Pipeline::builder(config).shards(shards).workers(workers).queue(queue);
+    let builder = builder.spread(if input.by_lot { Spread::Random } else { Spread::FlowHash });
+    let builder = builder.drain(if input.no_time_to_drain { Duration::ZERO } else { DRAIN });
+    let kept = if input.passed && !input.coalesce { Some(UdpSocket::bind("127.0.0.1:0")?) } else { None };
+    let builder = if let Some(socket) = &kept { builder.sockets([socket.try_clone()?]) } else { builder };
+
+    let mut faults = Faults::default();
+    // Rings are made in the bind: what comes before the first datagram is planned before it.
+    let begins_with_faults = input.ops.iter().take_while(|op| matches!(op, Op::Fail { .. })).count();
+    let (first_ops, ops) = input.ops.split_at(begins_with_faults);
+    for op in first_ops.iter().take(FAULTS_MAX) {
+        if let Op::Fail { failing, after, times, errno } = *op {
+            faults.plan(failing, after, times, errno);
+        }
+    }
+    let handlers = Arc::new(Handlers::default());
+    let (handling, panics) = (Arc::clone(&handlers), input.panics);
+    let pipeline = match builder.start(move |batch| handling.handle(batch, panics)) {
+        // Nothing makes good for an io_uring that must be there.
+        Err(_) if cfg!(force_uring) && faults.of_uring > 0 => return Ok(()),
+        pipeline => pipeline?,
+    };
+    let ha = pipeline.ha();
+    let mut sent: [Vec<Vec<u8>>; 2] = Default::default();
+    let sent_count = |sent: &[Vec<Vec<u8>>; 2]| sent.iter().map(Vec::len).sum::<usize>();
+
+    for op in ops.iter().take(OPS_MAX) {
+        match *op {
+            Op::Send { from, len, count } => {
+                let count = usize::from(count % 32).min(GRAMS_MAX - sent_count(&sent));
+                let (source, sent) = (&mut sources[usize::from(from)], &mut sent[usize::from(from)]);
+                let first = sent.len();
+                sent.extend((first..first + count).map(|number| payload(number, usize::from(len))));
+                let report = source.send_batch(sent[first..].iter().map(|bytes| (bytes.as_slice(), ha)));
+                assert_eq!((report.sent, report.first_error.is_some()), (count, false));
+            }
+            Op::Fail { failing, after, times, errno } if faults.count < FAULTS_MAX => {
+                faults.plan(failing, after, times, errno);
+            }
+            Op::Fail { .. } => {}
+            Op::Shorten { after, times, slots } => {
+                fuzzing::shorten(usize::from(after % 8), 1 + usize::from(times % 8), 1 + usize::from(slots % 8));
+            }
+            Op::Hold => handlers.hold(true),
+            Op::Release => handlers.hold(false),
+            Op::Settle => handlers.settle(sent_count(&sent)),
+            Op::LookAround => {
+                let stats = pipeline.stats();
+                assert_eq!(stats.shards.len(), if kept.is_some() { 1 } else { shards });
+                assert!(stats.total().grams_accounted() <= sent_count(&sent) as u64);
+            }
+        }
+    }
+    handlers.hold(false);
+    let start = Instant::now();
+    let stats = pipeline.stop();
+    assert!(start.elapsed() < PATIENCE);
+    let handlers = Arc::into_inner(handlers).expect("no thread is left that has a handler");
+    let batches = handlers.state.into_inner().unwrap().batches;
+
+    let total = stats.total();
+    let of_shard = |shard: usize| batches.iter().filter(move |seen| seen.shard == shard);
+    for (shard, stats) in stats.shards.iter().enumerate() {
+        assert_counts(stats, of_shard(shard));
+    }
+    // No order is promised between batches that several workers have.
+    let groups: Vec<Vec<&Seen>> = match workers {
+        0 | 1 => (0..stats.shards.len()).map(|shard| of_shard(shard).collect()).collect(),
+        _ => batches.iter().map(|seen| vec![seen]).collect(),
+    };
+    let slot = if input.coalesce { None } else { Some(1 + usize::from(input.gram_size) % 100) };
+    let cut = |bytes: &[u8]| {
+        let slot = slot.unwrap_or(bytes.len());
+        Datagram { bytes: bytes[..bytes.len().min(slot)].to_vec(), original_len: bytes.len() }
+    };
+    let in_order = workers < 2 && (stats.shards.len() == 1 || !input.by_lot);
+    let rest = kept.map_or_else(|| Ok(Vec::new()), |socket| read_rest(&socket))?;
+    let mut given = 0;
+    for (source, sent) in sources.iter().zip(&sent) {
+        let src = source.ha();
+        for group in &groups {
+            let grams = group.iter().flat_map(|seen| &seen.grams);
+            assert_rising(grams.filter(|(from, _)| *from == src).map(|(_, datagram)| datagram));
+        }
+        let rest = rest.iter().filter(|(from, _)| *from == src).map(|(_, bytes)| cut(bytes));
+        let grams = batches.iter().flat_map(|seen| &seen.grams).filter(|(from, _)| *from == src);
+        let mut received: Vec<Datagram> = grams.map(|(_, datagram)| datagram.clone()).chain(rest).collect();
+        let mut expected: Vec<Datagram> = sent.iter().map(|bytes| cut(bytes)).collect();
+        if !in_order {
+            received.sort();
+            expected.sort();
+        }
+        assert!(is_part(&received, &expected), "{received:?} of {expected:?}");
+        given += received.len();
+    }
+    let everything = rest.len() + batches.iter().map(|seen| seen.grams.len()).sum::<usize>();
+    assert_eq!(given, everything, "datagrams that nobody sent");
+    let ended = given + total.grams_left_behind as usize;
+    if total.is_unread {
+        assert!(input.no_time_to_drain && ended <= sent_count(&sent));
+    } else {
+        assert_eq!(ended, sent_count(&sent), "{stats:?}");
+    }
+    assert!(input.no_time_to_drain || total.grams_left_behind == 0);
+
+    let (counted, fired) = (total.receive_errors as usize, faults.fired());
+    // An error behind good datagrams is told by the next call, and a passed socket may see none.
+    let untold = usize::from(input.passed);
+    assert!((fired.saturating_sub(untold)..=fired + faults.of_uring).contains(&counted), "{counted} of {fired}");
+    assert_eq!(total.receive_errno.is_some(), counted > 0);
+    Ok(())
+}
+
+/// What a passed socket still holds.
+fn read_rest(socket: &UdpSocket) -> io::Result<Vec<(SocketAddr, Vec<u8>)>> {
+    let (mut rest, mut buffer) = (Vec::new(), [0; 256]);
+    socket.set_nonblocking(true)?;
+    loop {
+        match socket.recv_from(&mut buffer) {
+            Ok((len, src)) => rest.push((src, buffer[..len].to_vec())),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(rest),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Holds a shard's counters to what the handlers saw of it.
+fn assert_counts<'a>(stats: &ShardStats, batches: impl Iterator<Item = &'a Seen> + Clone) {
+    let sum = |of: fn(&Seen) -> usize| batches.clone().map(of).sum::<usize>() as u64;
+    let grams = sum(|seen| seen.grams.len());
+    assert_eq!(stats.grams_delivered, grams);
+    assert_eq!(stats.batches_delivered, sum(|_| 1));
+    assert_eq!(stats.handler_panics, sum(|seen| usize::from(seen.has_panicked)));
+    assert_eq!(stats.grams_panicked, sum(|seen| if seen.has_panicked { seen.grams.len() } else { 0 }));
+    assert_eq!(stats.grams_accounted(), grams + stats.grams_left_behind);
+    let socket = &stats.socket;
+    assert_eq!(socket.grams_received, grams + stats.grams_left_behind);
+    assert_eq!((socket.grams_undecodable, socket.grams_control_truncated, socket.kernel_dropped), (0, 0, 0));
+    if stats.grams_left_behind == 0 {
+        assert_eq!(socket.bytes_received, sum(|seen| seen.grams.iter().map(|(_, gram)| gram.bytes.len()).sum()));
+        let is_cut = |gram: &Datagram| gram.bytes.len() < gram.original_len;
+        let cut = batches.clone().flat_map(|seen| &seen.grams).filter(|(_, gram)| is_cut(gram)).count();
+        assert_eq!(socket.grams_truncated, cut as u64);
+    }
+    // The reader took one to its end.
+    assert_eq!(stats.rings_full, 0);
+    assert!(stats.rings_free <= stats.rings && stats.rings_free + 1 >= stats.rings);
+}
+
+thread_local! {
+    static SOURCES: std::cell::RefCell<[BatchPeer; 2]> = std::cell::RefCell::new([(); 2].map(|()| {
+        BatchPeer::new(PeerConfig::new().ha(("127.0.0.1", 0)).bc(1).gram_size(1).io_uring(false).reopen(true)).unwrap()
+    }));
+}
+
+fuzz_target!(|input: Input| {
+    SOURCES.with_borrow_mut(|sources| {
+        fuzzing::clear_faults();
+        let before = open_files();
+        run(&input, sources).unwrap();
+        assert_eq!(open_files(), before, "descriptors are left open");
+    });
+});
