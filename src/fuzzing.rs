@@ -7,7 +7,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use crate::gram::{Gram, Meta};
 use crate::segment;
-use crate::sys::fault::{self, Call, Fault};
+pub use crate::sys::Call;
+use crate::sys::fault::{self, Fault};
 
 /// Reads a socket address of which the kernel claims to have written `claimed_len` bytes.
 #[cfg(target_os = "linux")]
@@ -42,39 +43,9 @@ pub fn count(len: usize, segment_len: usize) -> usize {
     segment::count(len, segment_len)
 }
 
-/// A kind of system call that can be made to fail.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Failing {
-    /// What receives.
-    Receive,
-    /// What waits for something to receive.
-    Wait,
-    /// Making an io_uring.
-    Ring,
-    /// Giving it its buffers.
-    Register,
-    /// A request of it.
-    Shot,
-    /// Asking it.
-    Enter,
-}
-
-impl Failing {
-    fn call(self) -> Call {
-        match self {
-            Self::Receive => Call::Recv,
-            Self::Wait => Call::Wait,
-            Self::Ring => Call::Ring,
-            Self::Register => Call::Register,
-            Self::Shot => Call::Shot,
-            Self::Enter => Call::Enter,
-        }
-    }
-}
-
 /// Makes `times` calls fail with `errno`, in any thread, after `after` that go through.
-pub fn fail(failing: Failing, after: usize, times: usize, errno: i32) {
-    fault::inject(failing.call(), after, times, Fault::Errno(errno));
+pub fn fail(call: Call, after: usize, times: usize, errno: i32) {
+    fault::inject(call, after, times, Fault::Errno(errno));
 }
 
 /// Lets `times` receive calls take `slots` datagrams at most, after `after` that take all.
@@ -83,8 +54,8 @@ pub fn shorten(after: usize, times: usize, slots: usize) {
 }
 
 /// How many failures with `errno` have not come yet.
-pub fn failures_left(failing: Failing, errno: i32) -> usize {
-    fault::left(|call, fault| call == failing.call() && matches!(fault, Fault::Errno(e) if e == errno))
+pub fn failures_left(call: Call, errno: i32) -> usize {
+    fault::left(|of, fault| of == call && matches!(fault, Fault::Errno(e) if e == errno))
 }
 
 /// Forgets all faults that have not come.

@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use arbitrary::Arbitrary;
-use hio_udp::fuzzing::{self, Failing};
+use hio_udp::fuzzing::{self, Call};
 use hio_udp::{Batch, BatchPeer, PeerConfig, Pipeline, ShardStats, Spread, Transport};
 use libfuzzer_sys::fuzz_target;
 
@@ -19,7 +19,7 @@ const OPS_MAX: usize = 32;
 const GRAMS_MAX: usize = 128;
 /// Faults in one run: so few that no reader gives up.
 const FAULTS_MAX: usize = 12;
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 /// A stop that has the time for it reads out, and ends long before its deadline.
 const DRAIN: Duration = Duration::from_secs(60);
 
@@ -68,18 +68,22 @@ enum Op {
     LookAround,
 }
 
-/// What can be made to fail, with which errnos. No EAGAIN where a socket is read: a stop takes it for its end.
-const FAILURES: [(Failing, &[i32]); 6] = [
-    (Failing::Receive, &[libc::EIO, libc::ENOMEM, libc::ECONNREFUSED, libc::EBADF, libc::EINTR]),
-    (Failing::Wait, &[libc::ENOMEM, libc::EBADF, libc::EINTR]),
-    (Failing::Ring, &[libc::ENOSYS, libc::EPERM, libc::ENOMEM]),
-    (Failing::Register, &[libc::EINVAL, libc::ENOMEM]),
-    (Failing::Shot, &[libc::EIO, libc::ENOBUFS, libc::EINTR, libc::ECONNREFUSED]),
-    (Failing::Enter, &[libc::EIO, libc::EINTR, libc::EBUSY, libc::EAGAIN]),
+/// What can be made to fail, with which errnos.
+const FAILURES: [(Call, &[i32]); 6] = [
+    (Call::Recv, &[libc::EAGAIN, libc::EIO, libc::ENOMEM, libc::ECONNREFUSED, libc::EBADF, libc::EINTR]),
+    (Call::Wait, &[libc::ENOMEM, libc::EBADF, libc::EINTR]),
+    (Call::Ring, &[libc::ENOSYS, libc::EPERM, libc::ENOMEM]),
+    (Call::Register, &[libc::EINVAL, libc::ENOMEM]),
+    (Call::Shot, &[libc::EIO, libc::ENOBUFS, libc::EINTR, libc::ECONNREFUSED]),
+    (Call::Enter, &[libc::EIO, libc::EINTR, libc::EBUSY, libc::EAGAIN]),
 ];
 
 fn is_silent(errno: i32) -> bool {
-    errno == libc::EINTR
+    matches!(errno, libc::EINTR | libc::EAGAIN)
+}
+
+fn refuses_uring(call: Call, errno: i32, error: &io::Error) -> bool {
+    matches!(call, Call::Ring | Call::Register) && error.raw_os_error() == Some(errno)
 }
 
 /// As it was sent, or as it was received: cut, with its length before.
@@ -147,34 +151,26 @@ impl Handlers {
     }
 }
 
-/// The faults of one run, and how many of them must be counted as receive errors.
+/// The faults of one run, to tell which have come.
 #[derive(Default)]
 struct Faults {
     count: usize,
-    /// Of the calls that receive or wait.
-    planned: HashMap<(usize, i32), usize>,
-    /// Of those of io_uring, which recvmmsg makes good for.
-    of_uring: usize,
+    planned: HashMap<(Call, i32), usize>,
 }
 
 impl Faults {
     fn plan(&mut self, failing: u8, after: u8, times: u8, errno: u8) {
-        let index = usize::from(failing) % FAILURES.len();
-        let (failing, errnos) = FAILURES[index];
+        let (call, errnos) = FAILURES[usize::from(failing) % FAILURES.len()];
         let (errno, times) = (errnos[usize::from(errno) % errnos.len()], 1 + usize::from(times % 3));
         self.count += 1;
-        fuzzing::fail(failing, usize::from(after % 8), times, errno);
-        if matches!(failing, Failing::Receive | Failing::Wait) {
-            *self.planned.entry((index, errno)).or_default() += times;
-        } else {
-            self.of_uring += times;
-        }
+        fuzzing::fail(call, usize::from(after % 8), times, errno);
+        *self.planned.entry((call, errno)).or_default() += times;
     }
 
-    /// Receive errors that must have been counted.
-    fn fired(&self) -> usize {
-        let loud = self.planned.iter().filter(|((_, errno), _)| !is_silent(*errno));
-        loud.map(|((index, errno), times)| times - fuzzing::failures_left(FAILURES[*index].0, *errno)).sum()
+    /// How many of these have come.
+    fn fired(&self, is_meant: impl Fn(Call, i32) -> bool) -> usize {
+        let meant = self.planned.iter().filter(|((call, errno), _)| is_meant(*call, *errno));
+        meant.map(|((call, errno), times)| times - fuzzing::failures_left(*call, *errno)).sum()
     }
 }
 
@@ -224,7 +220,9 @@ fn run(input: &Input, sources: &mut [BatchPeer; 2]) -> io::Result<()> {
     let (handling, panics) = (Arc::clone(&handlers), input.panics);
     let pipeline = match builder.start(move |batch| handling.handle(batch, panics)) {
         // Nothing makes good for an io_uring that must be there.
-        Err(_) if cfg!(force_uring) && faults.of_uring > 0 => return Ok(()),
+        Err(error) if cfg!(force_uring) && faults.fired(|call, errno| refuses_uring(call, errno, &error)) > 0 => {
+            return Ok(());
+        }
         pipeline => pipeline?,
     };
     let ha = pipeline.ha();
@@ -310,10 +308,11 @@ fn run(input: &Input, sources: &mut [BatchPeer; 2]) -> io::Result<()> {
     }
     assert!(input.no_time_to_drain || total.grams_left_behind == 0);
 
-    let (counted, fired) = (total.receive_errors as usize, faults.fired());
-    // An error behind good datagrams is told by the next call, and a passed socket may see none.
-    let untold = usize::from(input.passed);
-    assert!((fired.saturating_sub(untold)..=fired + faults.of_uring).contains(&counted), "{counted} of {fired}");
+    let counted = total.receive_errors as usize;
+    let fired = faults.fired(|call, errno| matches!(call, Call::Recv | Call::Wait) && !is_silent(errno));
+    // One behind good datagrams is told by the next call, which a passed socket may not see; several, by one error.
+    let (untold, of_shots) = (usize::from(input.passed), faults.fired(|call, _| call == Call::Shot));
+    assert!((fired.saturating_sub(untold)..=fired + of_shots).contains(&counted), "{counted} of {fired}");
     assert_eq!(total.receive_errno.is_some(), counted > 0);
     Ok(())
 }
@@ -355,8 +354,9 @@ fn assert_counts<'a>(stats: &ShardStats, batches: impl Iterator<Item = &'a Seen>
 }
 
 thread_local! {
+    /// The first of these tries out whether io_uring is there, before any fault.
     static SOURCES: std::cell::RefCell<[BatchPeer; 2]> = std::cell::RefCell::new([(); 2].map(|()| {
-        BatchPeer::new(PeerConfig::new().ha(("127.0.0.1", 0)).bc(1).gram_size(1).io_uring(false).reopen(true)).unwrap()
+        BatchPeer::new(PeerConfig::new().ha(("127.0.0.1", 0)).bc(1).gram_size(1).reopen(true)).unwrap()
     }));
 }
 

@@ -52,7 +52,7 @@ fn naive(file: &[u8]) -> (usize, u64) {
     while let (Some(kind), Some(len)) = (word(at), word(at + 4)) {
         let end = at + len as usize;
         let is_known = matches!(kind, 0x0A0D_0D0A | 1 | 5 | 6);
-        if !is_known || len < 12 || len > 16 << 20 || end > file.len() || word(end - 4) != Some(len) {
+        if !is_known || !(12..=16 << 20).contains(&len) || end > file.len() || word(end - 4) != Some(len) {
             break;
         }
         packets += u64::from(kind == 6);

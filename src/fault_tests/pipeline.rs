@@ -64,3 +64,13 @@ fn a_stop_that_cannot_read_its_socket_says_so_and_does_not_wait_past_its_deadlin
     assert_eq!((total.grams_delivered, total.receive_errno, total.is_unread), (1, Some(EIO), true));
     assert!(total.receive_errors > 0);
 }
+
+#[test]
+fn a_stop_to_which_nothing_is_given_though_its_socket_holds_datagrams_says_so() {
+    for (errno, drain) in [(EINTR, PATIENCE), (EINTR, Duration::ZERO), (EAGAIN, PATIENCE), (EAGAIN, Duration::ZERO)] {
+        let start = Instant::now();
+        let total = stats_after(errno, usize::MAX, 40, drain, |_| {}).total();
+        assert!(start.elapsed() < PATIENCE, "{errno}");
+        assert_eq!((total.grams_accounted(), total.receive_errors, total.is_unread), (1, 0, true), "{errno}");
+    }
+}

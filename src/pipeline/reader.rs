@@ -11,7 +11,9 @@ use super::stats::ReaderReport;
 use super::worker::{Handler, contain, deliver};
 use crate::endpoint::Endpoint;
 use crate::pace::Pace;
+use crate::policy;
 use crate::ring::RecvRing;
+use crate::sys::socket::{self, Interest};
 
 /// How often a reader looks whether it shall stop, and says how it fares; in a fuzz target often, for many runs.
 pub(super) const LOOK_AROUND: Duration = Duration::from_millis(if cfg!(fuzzing) { 1 } else { 50 });
@@ -20,7 +22,7 @@ pub(super) const LOOK_AROUND: Duration = Duration::from_millis(if cfg!(fuzzing) 
 /// queue: so long after the socket was found empty, it is looked at once more.
 const LAST_LOOK_AFTER: Duration = Duration::from_millis(1);
 
-/// Failures in a row after which a socket is not read out any further at a stop.
+/// Failures in a row, or looks that brought nothing, after which a socket is not read out any further at a stop.
 const ERRORS_MAX: u32 = 64;
 
 /// Longest pause after a failed receive call: it doubles from a millisecond with each one in a row.
@@ -100,15 +102,19 @@ impl Reader {
                 self.errors = 0;
                 self.pass_on(ring);
             }
-            // Logged where it was met.
             Err(error) => {
                 self.ring = Some(ring);
-                self.report.receive_errors += 1;
-                self.report.receive_errno = error.raw_os_error();
-                self.errors += 1;
-                thread::sleep(Duration::from_millis(1 << self.errors.min(10)).min(ERROR_PAUSE_MAX));
+                self.on_error(&error);
             }
         }
+    }
+
+    /// Counts a call that failed, which was logged where it was met, and pauses.
+    fn on_error(&mut self, error: &io::Error) {
+        self.report.receive_errors += 1;
+        self.report.receive_errno = error.raw_os_error();
+        self.errors += 1;
+        thread::sleep(Duration::from_millis(1 << self.errors.min(10)).min(ERROR_PAUSE_MAX));
     }
 
     fn pass_on(&mut self, mut ring: RecvRing) {
@@ -145,9 +151,9 @@ impl Reader {
         let is_refusing = refuse_new_datagrams(&self.endpoint);
         // None is too far away for the clock to tell.
         let deadline = Instant::now().checked_add(self.shared.drain);
-        let mut is_last_look = false;
+        let mut looks = 0;
         self.errors = 0;
-        while self.errors < ERRORS_MAX {
+        while self.errors.max(looks) < ERRORS_MAX {
             let is_late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
             if is_late && (self.errors > 0 || !is_refusing) {
                 break; // a steady stream would never end
@@ -156,11 +162,11 @@ impl Reader {
             match self.endpoint.fill(&mut ring) {
                 Ok(0) => {
                     self.ring = Some(ring);
-                    if is_last_look {
+                    if looks > 0 && self.is_empty() {
                         return;
                     }
                     thread::sleep(LAST_LOOK_AFTER);
-                    is_last_look = true;
+                    looks += 1;
                 }
                 Ok(grams) if is_late => {
                     self.report.left_behind += grams as u64;
@@ -171,6 +177,19 @@ impl Reader {
             }
         }
         self.report.is_unread = true;
+    }
+
+    /// Whether the socket is known to hold nothing: a receive call that is interrupted each time brings nothing either.
+    fn is_empty(&mut self) -> bool {
+        match self.endpoint.socket().and_then(|s| socket::wait(s, Interest::Readable, Duration::ZERO)) {
+            Ok(is_readable) => !is_readable,
+            Err(error) => {
+                if !policy::was_interrupted(&error) {
+                    self.on_error(&error);
+                }
+                false
+            }
+        }
     }
 }
 

@@ -98,9 +98,9 @@ pub(crate) use single::{BACKEND, Batch, COALESCES, RecvSlots, SEGMENTS, SendBatc
 pub(crate) use addr::decode_bytes as decode_address_bytes;
 
 /// The kinds of system call the fault layer can make fail.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[cfg_attr(not(test), allow(dead_code))]
-pub(crate) enum Call {
+pub enum Call {
     /// `socket`.
     Socket,
     /// `bind`.
