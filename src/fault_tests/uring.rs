@@ -128,3 +128,17 @@ fn every_errno_of_a_request_of_io_uring_is_that_of_a_receive() {
         }
     }
 }
+
+#[test]
+fn what_a_request_posts_after_its_call_is_waited_for() {
+    let mut from: BatchPeer = open();
+    for posted_in_time in 0..QUEUED {
+        let Some(mut peer) = open_expecting_many(&mut from) else { return };
+        send_many(&mut from, &peer);
+        let faults = Faults::new();
+        faults.inject(Call::Reap, 0, 1, Fault::Short(usize::from(posted_in_time)));
+        assert_eq!(peer.fill().unwrap().len(), usize::from(QUEUED), "{posted_in_time} in time");
+        assert!(fault::is_over());
+        assert_nothing_left(&mut peer);
+    }
+}

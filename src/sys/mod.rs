@@ -129,6 +129,9 @@ pub enum Call {
     /// A request of io_uring, which then ends with that error instead of its own end.
     #[cfg_attr(any(not(target_os = "linux"), force_single), allow(dead_code))]
     Shot,
+    /// A look at what requests of io_uring have posted, which then sees no more than that.
+    #[cfg_attr(any(not(target_os = "linux"), force_single), allow(dead_code))]
+    Reap,
     /// `io_uring_enter`, which then takes nothing, or says of some requests that it has not taken them.
     #[cfg_attr(any(not(target_os = "linux"), force_single), allow(dead_code))]
     Enter,

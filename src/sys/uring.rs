@@ -117,31 +117,31 @@ impl Uring {
             .build();
         for _ in 0..shots {
             // SAFETY: the kernel reads `header` while it takes the shot in, and writes into the buffers just
-            // provided, each a slot of `memory` with its true length. All of that happens inside the call
-            // below, while both are exclusively borrowed: MSG_DONTWAIT ends the shot there.
+            // provided, each a slot of `memory` with its true length. All of that happens before this function
+            // returns, while both are exclusively borrowed: MSG_DONTWAIT ends the shot inside the call below, and
+            // `reap` waits for one that it did not end.
             let pushed = unsafe { self.buffers.io_uring.submission().push(&shot) };
             self.is_broken |= pushed.is_err();
         }
-        if let Err(error) = self.submit(shots) {
-            self.is_broken = true;
-            // Its shots are still in the queue, so this io_uring is done with.
-            if self.is_bound && error.raw_os_error() == Some(libc::EEXIST) {
-                self.renew(false);
-                return Round::AGAIN;
-            }
+        let submitted = self.submit();
+        // The others are still in the queue, so this io_uring is done with.
+        self.is_broken |= !submitted.as_ref().is_ok_and(|&submitted| submitted == shots);
+        if self.is_bound && submitted.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::EEXIST)) {
+            self.renew(false);
+            return Round::default();
         }
-        self.reap(memory, first)
+        self.reap(memory, first, submitted.unwrap_or(0))
     }
 
-    fn submit(&mut self, shots: usize) -> io::Result<()> {
+    /// Gives the shots of its queue to the kernel, and says how many it took.
+    fn submit(&mut self) -> io::Result<usize> {
         let limit = fault::limit(Call::Enter)?;
         if self.buffers.is_disabled {
             fault::limit(Call::Register)?;
             self.buffers.io_uring.submitter().register_enable_rings()?;
             self.buffers.is_disabled = false;
         }
-        let submitted = self.buffers.io_uring.submit()?.min(limit);
-        if submitted == shots { Ok(()) } else { Err(io::ErrorKind::Other.into()) }
+        Ok(self.buffers.io_uring.submit()?.min(limit))
     }
 
     /// Makes another io_uring in place of one that belongs to another thread or process.
@@ -153,20 +153,34 @@ impl Uring {
         }
     }
 
-    /// Takes in what the kernel posted; `first` is the slot of buffer 0.
+    /// Takes in what the kernel posts for `shots` shots, to the end of each; `first` is the slot of buffer 0.
+    fn reap(&mut self, memory: &mut Memory, first: usize, shots: usize) -> Round {
+        let mut round = Round { is_last: true, ..Round::default() };
+        loop {
+            self.take_posted(memory, first, &mut round);
+            if round.shots_ended >= shots {
+                break;
+            }
+            self.wait_for_shots();
+        }
+        self.buffers.on_taken(round.buffers_wasted + round.grams as u16);
+        round.is_last |= round.error.is_some() || round.grams == 0;
+        round
+    }
+
+    /// Takes in what the kernel has posted.
     ///
     /// An error that ended one shot does not hold up the next: what that one brought comes before the error.
-    fn reap(&mut self, memory: &mut Memory, first: usize) -> Round {
-        let mut round = Round { grams: 0, is_last: true, error: None };
-        let (mut shot_start, mut buffers_taken) = (0, 0);
-        for completion in self.buffers.io_uring.completion() {
+    fn take_posted(&mut self, memory: &mut Memory, first: usize, round: &mut Round) {
+        let seen = fault::limit(Call::Reap).unwrap_or(usize::MAX);
+        for completion in self.buffers.io_uring.completion().take(seen) {
             let (result, flags) = (completion.result(), completion.flags());
             if flags == took_buffer(round.grams) && result >= 0 {
                 round.grams += 1; // and the shot goes on
                 continue;
             }
             if let Some(buffer) = cqueue::buffer_select(flags) {
-                buffers_taken += u16::from(result < 0);
+                round.buffers_wasted += u16::from(result < 0);
                 if result >= 0 {
                     if usize::from(buffer) != round.grams {
                         // A failure took a buffer along.
@@ -175,28 +189,25 @@ impl Uring {
                     round.grams += 1;
                 }
             }
-            if cqueue::more(flags) {
-                continue;
+            if !cqueue::more(flags) {
+                round.on_end_of_shot(result);
             }
-            // The shot ended. How the last one did decides whether there may be more.
-            let errno = match fault::limit(Call::Shot) {
-                Ok(_) => -result,
-                Err(error) => error.raw_os_error().unwrap_or(0),
-            };
-            match errno {
-                libc::EAGAIN => round.is_last = round.grams - shot_start < SHOT_GRAMS,
-                errno if errno > 0 && errno != libc::ENOBUFS => {
-                    let error = round.error.take().unwrap_or_else(|| io::Error::from_raw_os_error(errno));
-                    round.error = Some(error);
-                }
-                // All buffers are used up, or an empty datagram ended the shot.
-                _ => round.is_last = false,
-            }
-            shot_start = round.grams;
         }
-        self.buffers.on_taken(buffers_taken + round.grams as u16);
-        round.is_last |= round.error.is_some() || round.grams == 0;
-        round
+    }
+
+    /// Waits until the kernel posts more of shots that their call did not end. No kernel is known to do that; but
+    /// while it has one, it may write into the slots.
+    #[cold]
+    fn wait_for_shots(&mut self) {
+        /// linux/io_uring.h
+        const IORING_ENTER_GETEVENTS: u32 = 1;
+        let submitter = self.buffers.io_uring.submitter();
+        // SAFETY: nothing is submitted, and no argument is passed.
+        let result = unsafe { submitter.enter::<libc::sigset_t>(0, 1, IORING_ENTER_GETEVENTS, None) };
+        if result.is_err_and(|error| error.kind() != io::ErrorKind::Interrupted) {
+            // Nobody could say any more when the slots may be used, or freed.
+            std::process::abort();
+        }
     }
 }
 
@@ -207,16 +218,37 @@ fn took_buffer(number: usize) -> u32 {
     (number as u32) << 16 | 0b11
 }
 
-/// How one system call ended.
+/// What one system call brought, and how it ended.
+#[derive(Default)]
 struct Round {
     grams: usize,
     /// The socket had no more, or an error.
     is_last: bool,
     error: Option<io::Error>,
+    shots_ended: usize,
+    /// `grams` when the last shot ended.
+    grams_before: usize,
+    /// Buffers that were taken for a failure.
+    buffers_wasted: u16,
 }
 
 impl Round {
-    const AGAIN: Self = Self { grams: 0, is_last: false, error: None };
+    /// How the last shot ended decides whether there may be more.
+    fn on_end_of_shot(&mut self, result: i32) {
+        let errno = match fault::limit(Call::Shot) {
+            Ok(_) => -result,
+            Err(error) => error.raw_os_error().unwrap_or(0),
+        };
+        match errno {
+            libc::EAGAIN => self.is_last = self.grams - self.grams_before < SHOT_GRAMS,
+            errno if errno > 0 && errno != libc::ENOBUFS => {
+                self.error.get_or_insert_with(|| io::Error::from_raw_os_error(errno));
+            }
+            // All buffers are used up, or an empty datagram ended the shot.
+            _ => self.is_last = false,
+        }
+        (self.shots_ended, self.grams_before) = (self.shots_ended + 1, self.grams);
+    }
 }
 
 /// An io_uring with room for what one call can bring to `slots` slots.
