@@ -8,6 +8,7 @@ mod captures;
 mod util;
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -112,6 +113,12 @@ fn lines_in(path: &Path) -> u64 {
     text.lines().count() as u64
 }
 
+/// Sets a limit of a running ingest, as prlimit(1) names it.
+fn set_limit(ingest: &Ingest, limit: &str) {
+    let args = ["--pid", &ingest.child.id().to_string(), &format!("--{limit}")];
+    assert!(Command::new("prlimit").args(args).status().unwrap().success());
+}
+
 fn assert_one_trouble(said: &str, begins: &str) {
     for part in [begins, "works again"] {
         assert_eq!(said.lines().filter(|line| line.contains(part)).count(), 1, "{part}: {said}");
@@ -170,6 +177,55 @@ fn lines_of_json_on_a_full_disk_are_counted_and_written_again_when_there_is_room
     assert_eq!(code, 1, "{said}");
     assert_one_trouble(&said, "cannot write: No space left on device");
     assert_eq!(written_and_not(&account, sent), (before + 300, 4000 - before), "{account}");
+}
+
+#[test]
+fn what_others_add_to_a_file_of_lines_stays_when_a_line_that_is_not_whole_is_cut() {
+    let dir = Dir::new("others");
+    let log = dir.0.join("log");
+    let ingest = Ingest::start("127.0.0.1:0", &["--sink", &format!("jsonl:{}", log.display())]);
+    let mut load = Load::to(&ingest);
+    load.send("10");
+    wait_until("the first ten", || lines_so_far(&log) == 10);
+    let mut other = fs::File::options().append(true).open(&log).unwrap();
+    other.write_all(&b"{}\n".repeat(500)).unwrap();
+    let room = fs::metadata(&log).unwrap().len() + 1000; // for three lines and a part of the next
+    set_limit(&ingest, &format!("fsize={room}:"));
+    load.send("100");
+    wait_until("a file that takes no more", || lines_so_far(&log) > 510);
+    wait_past_trouble();
+    set_limit(&ingest, "fsize=unlimited:");
+    let before = lines_so_far(&log);
+    load.send("20");
+    wait_until("the last twenty", || lines_so_far(&log) == before + 20);
+    let sent = load.sent;
+    let (code, account, said) = ingest.stop();
+    assert_eq!(code, 1, "{said}");
+    let (written, _) = written_and_not(&account, sent);
+    assert_eq!(written + 500, lines_in(&log), "{account}");
+}
+
+#[test]
+fn a_file_of_lines_that_is_emptied_is_written_to_from_its_start_and_never_filled_with_zeros() {
+    let Some(disk) = Disk::new("emptied", "1m") else { return };
+    let ingest = disk.ingest(&["--sink", &format!("jsonl:{}", disk.dir.0.join("log").display())]);
+    let (seen, mut load) = (disk.seen_through(&ingest), Load::to(&ingest));
+    let (log, ballast) = (seen.join("log"), seen.join("ballast"));
+    load.send("100");
+    wait_until("the first hundred", || lines_so_far(&log) == 100);
+    fs::File::options().write(true).open(&log).unwrap().set_len(0).unwrap(); // as logrotate's copytruncate does
+    fs::write(&ballast, vec![1; 700 << 10]).unwrap();
+    load.send("4000"); // a megabyte
+    wait_until("a full disk", || lines_so_far(&log) > 500);
+    wait_past_trouble();
+    fs::remove_file(&ballast).unwrap();
+    let before = lines_in(&log);
+    load.send("300");
+    wait_until("the last datagram", || lines_so_far(&log) == before + 300);
+    let (sent, left) = (load.sent, lines_in(&log));
+    let (code, account, said) = ingest.stop();
+    assert_eq!(code, 1, "{said}");
+    assert_eq!(written_and_not(&account, sent).0, 100 + left, "{account}");
 }
 
 #[test]
@@ -261,18 +317,13 @@ fn no_descriptor_left_for_a_segment_is_told_once_and_writing_goes_on_when_there_
     let kept = dir.0.join("kept");
     let args = ["--sink", &format!("pcapng:{}", kept.display()), "--rotate-every", "0.2"];
     let ingest = Ingest::start("127.0.0.1:0", &args);
-    let limit = |descriptors: &str| {
-        let pid = ingest.child.id().to_string();
-        let status = Command::new("prlimit").args(["--pid", &pid, &format!("--nofile={descriptors}")]).status();
-        assert!(status.unwrap().success());
-    };
     let mut load = Load::to(&ingest);
     load.send("100");
     wait_until("the first segments", || readable(&files(&kept, ".pcapng")) == 100 && files(&kept, ".part").is_empty());
-    limit("3:1024");
+    set_limit(&ingest, "nofile=3:1024");
     load.send("200");
     wait_past_trouble();
-    limit("1024:1024");
+    set_limit(&ingest, "nofile=1024:1024");
     load.send("300");
     wait_until("all that is written", || readable(&files(&kept, ".pcapng")) == 400);
     let sent = load.sent;

@@ -346,6 +346,42 @@ fn two_ingests_do_not_share_a_directory() {
 }
 
 #[test]
+fn two_sinks_do_not_share_a_file_and_it_can_be_opened_anew_under_its_name_or_put_aside() {
+    let dir = Dir::new("one-file");
+    let (log, out) = (dir.join("log"), dir.join("out"));
+    let name = format!("jsonl:{log}");
+    let ingest = Ingest::start("127.0.0.1:0", &["--sink", &name, "--out", &out]);
+    let mut sent = 0;
+    // As it is, again, and put aside, as logrotate does.
+    for aside in [None, None, Some(dir.join("log.1"))] {
+        let before = aside.as_ref().map_or(sent, |_| 0);
+        if let Some(aside) = &aside {
+            fs::rename(&log, aside).unwrap();
+        }
+        ingest.signal("USR1");
+        wait_until("the file", || Path::new(&log).exists());
+        sent += number(&blast(ingest.addr, &["--count", "10"]), "sent");
+        wait_until("ten more lines", || fs::read_to_string(&log).unwrap().lines().count() as u64 >= before + 10);
+        for (option, place) in [("--sink", &name), ("--out", &out)] {
+            let second = run(&["ingest", "--bind", "127.0.0.1:0", "--duration", "0.1", option, place]);
+            let said = String::from_utf8(second.stderr).unwrap();
+            assert_eq!((second.status.code(), said.lines().count()), (Some(1), 1), "{said}");
+            assert!(said.contains(place.as_str()) && said.contains("another ingest or sink"), "{said}");
+        }
+    }
+    let both = ["ingest", "--bind", "127.0.0.1:0", "--duration", "0.1"];
+    let place = format!("{}/./both", dir.0.display());
+    let twice = ["--sink", &format!("jsonl:{place}"), "--out", &dir.join("both")];
+    assert_eq!(run(&[&both[..], &twice].concat()).status.code(), Some(1));
+    let (code, account, said) = ingest.stop();
+    assert_eq!((code, said.as_str()), (0, ""));
+    assert_sinks_add_up(&account);
+    let lines: usize =
+        [&log, &dir.join("log.1")].map(|path| fs::read_to_string(path).unwrap().lines().count()).iter().sum();
+    assert_eq!((lines as u64, read_capture(Path::new(&out)).0.len() as u64), (sent, sent));
+}
+
+#[test]
 fn lines_of_json_tell_what_was_sent_and_a_torn_line_is_cut() {
     let dir = Dir::new("jsonl");
     let path = dir.join("log");

@@ -178,14 +178,8 @@ pub(super) fn scan(file: &mut impl Read) -> io::Result<(u64, u64)> {
 #[cfg(unix)]
 fn lock(path: &Path) -> io::Result<Option<File>> {
     let dir = File::open(path)?;
-    match rustix::fs::flock(&dir, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(Some(dir)),
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            Err(io::Error::new(io::ErrorKind::WouldBlock, "another ingest writes to this directory"))
-        }
-        // Some network file systems know no locks.
-        Err(_) => Ok(None),
-    }
+    opening::lock(&dir, "directory")?;
+    Ok(Some(dir))
 }
 
 #[cfg(not(unix))]

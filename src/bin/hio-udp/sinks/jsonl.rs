@@ -27,8 +27,13 @@ pub struct Jsonl {
 
 enum Place {
     Stdout(io::Stdout),
-    /// A file, and its length behind the last whole line; `None` where it cannot be cut, as a pipe.
-    File(File, Option<u64>),
+    File {
+        file: File,
+        /// Whether it has a length, which pipes and devices lack.
+        is_regular: bool,
+        /// Whether it may end with a part of a line.
+        is_torn: bool,
+    },
 }
 
 impl Jsonl {
@@ -50,7 +55,7 @@ impl Jsonl {
 
     /// Begins the file anew if somebody has removed it: what went into it is lost.
     fn notice_removal(&mut self, ledger: &Ledger) -> io::Result<()> {
-        let (Place::File(file, Some(_)), Some(path)) = (&self.place, &self.path) else { return Ok(()) };
+        let (Place::File { file, is_regular: true, .. }, Some(path)) = (&self.place, &self.path) else { return Ok(()) };
         if !directory::is_removed(file, path) {
             return Ok(());
         }
@@ -81,7 +86,7 @@ impl Jsonl {
                 let count = self.lines[..whole].iter().filter(|byte| **byte == b'\n').count() as u64;
                 ledger.wrote(count, whole);
                 self.lines_written += count;
-                self.place.cut(whole);
+                self.place.cut((done - whole) as u64);
                 self.fail(error, self.count - count, ledger);
             }
         }
@@ -92,7 +97,7 @@ impl Jsonl {
     /// Standard output does not come back once it has failed, so nothing is left to do then.
     fn fail(&mut self, error: io::Error, lacking: u64, ledger: &Ledger) {
         match self.place {
-            Place::File(..) => self.trouble.has(ledger, lacking, "write", &error),
+            Place::File { .. } => self.trouble.has(ledger, lacking, "write", &error),
             Place::Stdout(_) => {
                 ledger.lacks(lacking, &error.to_string());
                 ledger.end(error);
@@ -128,6 +133,9 @@ impl Sink for Jsonl {
     fn reopen(&mut self, ledger: &Ledger) {
         let result = self.notice_removal(ledger);
         let Some(path) = &self.path else { return };
+        if matches!(&self.place, Place::File { file, .. } if opening::is_at(file, path)) {
+            return;
+        }
         match result.and_then(|()| Place::open(path, self.trouble.sink())) {
             Ok(place) => (self.place, self.lines_written) = (place, 0),
             // The old file takes what comes, wherever it lies now.
@@ -139,25 +147,28 @@ impl Sink for Jsonl {
 impl Place {
     fn open(path: &Path, name: &str) -> io::Result<Self> {
         let mut file = opening::append(path)?;
-        if !file.metadata()?.is_file() {
-            return Ok(Self::File(file, None));
+        let is_regular = file.metadata()?.is_file();
+        if is_regular {
+            let len = file.metadata()?.len();
+            let whole = whole_lines(&mut file, len)?;
+            if whole < len {
+                file.set_len(whole)?;
+                say(&format!("hio-udp: note: {name}: cut {} bytes of a last line that was not whole", len - whole));
+            }
         }
-        let len = file.metadata()?.len();
-        let whole = whole_lines(&mut file, len)?;
-        if whole < len {
-            file.set_len(whole)?;
-            say(&format!("hio-udp: note: {name}: cut {} bytes of a last line that was not whole", len - whole));
-        }
-        Ok(Self::File(file, Some(whole)))
+        Ok(Self::File { file, is_regular, is_torn: false })
     }
 
     /// Writes all; after a failure it gives how much of it went out.
     fn write(&mut self, bytes: &[u8], ledger: &Ledger) -> (usize, io::Result<()>) {
+        if let Err(error) = self.end_line() {
+            return (0, Err(error));
+        }
         let mut done = 0;
         while done < bytes.len() {
             let result = match self {
                 Self::Stdout(stdout) => stdout.write(&bytes[done..]),
-                Self::File(file, _) => file.write(&bytes[done..]),
+                Self::File { file, .. } => file.write(&bytes[done..]),
             };
             ledger.called();
             match result {
@@ -169,20 +180,36 @@ impl Place {
         }
         match self {
             Self::Stdout(stdout) => (done, stdout.flush()),
-            Self::File(_, len) => {
-                *len = len.map(|len| len + done as u64);
-                (done, Ok(()))
-            }
+            Self::File { .. } => (done, Ok(())),
         }
     }
 
-    /// Takes back what follows the last whole line of a write that failed behind `whole` bytes.
-    fn cut(&mut self, whole: usize) {
-        if let Self::File(file, Some(len)) = self {
-            *len += whole as u64;
-            let _ = file.set_len(*len);
-        }
+    /// Takes back the last bytes of a write that failed, a part of a line, unless somebody else has emptied the
+    /// file or added to it since.
+    fn cut(&mut self, bytes: u64) {
+        let Self::File { file, is_torn, .. } = self else { return };
+        *is_torn = bytes > 0 && cut_end(file, bytes).is_err();
     }
+
+    /// Ends the part of a line that could not be taken back.
+    fn end_line(&mut self) -> io::Result<()> {
+        let Self::File { file, is_regular, is_torn: is_torn @ true } = self else { return Ok(()) };
+        let len = file.metadata()?.len();
+        if !*is_regular || whole_lines(file, len)? < len {
+            file.write_all(b"\n")?;
+        }
+        *is_torn = false;
+        Ok(())
+    }
+}
+
+/// Cuts the last bytes that were written to a file, if it ends with them.
+fn cut_end(file: &mut File, bytes: u64) -> io::Result<()> {
+    let end = file.stream_position()?;
+    if file.metadata()?.len() != end || end < bytes {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    file.set_len(end - bytes)
 }
 
 /// How many of the first `len` bytes of a file are whole lines.

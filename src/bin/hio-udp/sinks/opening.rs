@@ -7,14 +7,20 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::path::Path;
 
-/// Opens a file to write, and empties it if it is there.
+/// Opens a file to write, which nobody else writes to, and empties it if it is there.
 pub fn create(path: &Path) -> io::Result<File> {
-    open(path, options(path).write(true).create(true).truncate(true))
+    let file = open(path, options(path).write(true).create(true).truncate(false))?;
+    if lock_file(&file)? {
+        file.set_len(0)?;
+    }
+    Ok(file)
 }
 
-/// Opens a file to write behind what it holds; what it holds can be read.
+/// Opens a file to write behind what it holds, which nobody else writes to; what it holds can be read.
 pub fn append(path: &Path) -> io::Result<File> {
-    open(path, options(path).read(true).append(true).create(true))
+    let file = open(path, options(path).read(true).append(true).create(true))?;
+    lock_file(&file)?;
+    Ok(file)
 }
 
 /// Makes a file whose name must be free.
@@ -39,6 +45,47 @@ pub fn directory(path: &Path) -> io::Result<bool> {
         Err(_) => Ok(is_others(&fs::metadata(path)?)),
         Ok(()) => Ok(false),
     }
+}
+
+/// Keeps other ingests and sinks from a file as long as it is open; `false` for what anybody may share: pipes, devices.
+fn lock_file(file: &File) -> io::Result<bool> {
+    let is_regular = file.metadata()?.is_file();
+    if is_regular {
+        lock(file, "file")?;
+    }
+    Ok(is_regular)
+}
+
+/// Keeps other ingests and sinks from what is open, a `kind` of thing, until it is closed.
+#[cfg(unix)]
+pub fn lock(open: &File, kind: &str) -> io::Result<()> {
+    match rustix::fs::flock(open, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let message = format!("another ingest or sink writes to this {kind}");
+            Err(io::Error::new(io::ErrorKind::WouldBlock, message))
+        }
+        // Some network file systems know no locks.
+        _ => Ok(()),
+    }
+}
+
+#[cfg(not(unix))]
+pub fn lock(_open: &File, _kind: &str) -> io::Result<()> {
+    Ok(())
+}
+
+/// Whether a path leads to a file that is open.
+#[cfg(unix)]
+pub fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+
+    let id = |metadata: &fs::Metadata| (metadata.dev(), metadata.ino());
+    matches!((file.metadata(), fs::metadata(path)), (Ok(open), Ok(there)) if id(&open) == id(&there))
+}
+
+#[cfg(not(unix))]
+pub fn is_at(_file: &File, _path: &Path) -> bool {
+    false
 }
 
 #[cfg(unix)]
