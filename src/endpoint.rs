@@ -160,8 +160,7 @@ impl Endpoint {
     pub(crate) fn adopt(&mut self, socket: UdpSocket) -> io::Result<()> {
         self.close();
         self.ha = socket.local_addr()?;
-        let kind = socket2::SockRef::from(&socket).r#type()?;
-        if kind != Type::DGRAM || self.ha.port() == 0 {
+        if !is_udp(&socket)? || self.ha.port() == 0 {
             let message = format!("the socket passed on {} is no bound UDP socket", self.ha);
             return Err(io::Error::new(ErrorKind::InvalidInput, message));
         }
@@ -320,4 +319,14 @@ fn ignore_unsupported(result: io::Result<()>) -> io::Result<()> {
         Err(error) if error.raw_os_error() == Some(libc::ENOPROTOOPT) => Ok(()),
         result => result,
     }
+}
+
+/// Where the system tells: UDP-Lite, or ICMP's ping, has datagrams and ports too.
+fn is_udp(socket: &UdpSocket) -> io::Result<bool> {
+    let socket = socket2::SockRef::from(socket);
+    #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+    if socket.protocol()? != Some(socket2::Protocol::UDP) {
+        return Ok(false);
+    }
+    Ok(socket.r#type()? == Type::DGRAM)
 }

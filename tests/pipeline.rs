@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hio_udp::{BatchPeer, PeerConfig, Pipeline, PipelineBuilder, Transport};
+use socket2::{Domain, Socket, Type};
 use support::{PATIENCE, is_in_use, own_host, settle, until};
 
 /// Most shards that this system allows, of those a test would like.
@@ -419,9 +420,14 @@ fn sockets_that_cannot_be_taken_over_are_refused() {
     if cfg!(target_os = "linux") {
         assert_eq!(on(vec![bound(), bound()]), Err(ErrorKind::InvalidInput), "two addresses");
     }
-    let unbound = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None).unwrap();
+    let unbound = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
     if cfg!(unix) {
         assert_eq!(on(vec![unbound.into()]), Err(ErrorKind::InvalidInput), "not bound");
+    }
+    #[cfg(target_os = "linux")]
+    if let Ok(lite) = Socket::new(Domain::IPV4, Type::DGRAM, Some(socket2::Protocol::UDPLITE)) {
+        lite.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        assert_eq!(on(vec![lite.into()]), Err(ErrorKind::InvalidInput), "UDP-Lite");
     }
 }
 
@@ -430,7 +436,6 @@ mod linux {
     use super::*;
 
     use hio_udp::Spread;
-    use socket2::{Domain, Socket, Type};
 
     /// Who may join a group of shards, as `Pipeline` documents: it takes SO_REUSEPORT, and SO_REUSEADDR, which
     /// other users may have too, does not help.
