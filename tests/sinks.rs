@@ -475,6 +475,53 @@ fn relays_fan_out_every_datagram_beside_what_is_stored() {
     assert_eq!(read_segments(&dir.0).len(), 5);
 }
 
+/// Whether an ingest with these options would relay to itself, which it refuses; it works for a moment if not.
+fn is_refused_as_a_loop(binds: &[String], place: &str, more: &[&str]) -> bool {
+    let name = format!("udp:{place}");
+    let binds = binds.iter().flat_map(|bind| ["--bind", bind]);
+    let args: Vec<&str> = ["ingest", "--duration", "0.05", "--sink", &name].into_iter().chain(binds).collect();
+    let output = run(&[&args[..], more].concat());
+    let said = String::from_utf8(output.stderr).unwrap();
+    if output.status.success() {
+        return false;
+    }
+    assert_eq!((output.status.code(), said.lines().count()), (Some(1), 1), "{args:?}: {said}");
+    assert!(said.contains(&name) && said.contains("leads back to this ingest"), "{args:?}: {said}");
+    true
+}
+
+#[test]
+fn a_relay_to_a_socket_of_its_own_ingest_is_refused_however_it_is_named() {
+    let port = UdpSocket::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port();
+    let at = |host: &str| format!("{host}:{port}");
+    let refused = |bind: &str, place: &str| is_refused_as_a_loop(&[at(bind)], &at(place), &[]);
+    assert!(refused("127.0.0.1", "127.0.0.1") && refused("127.0.0.1", "localhost"));
+    assert!(refused("0.0.0.0", "127.0.0.1") && refused("0.0.0.0", "127.9.9.9"));
+    assert!(refused("0.0.0.0", "0.0.0.0") && refused("127.0.0.1", "0.0.0.0"), "0.0.0.0 is this machine");
+    assert!(is_refused_as_a_loop(&["127.0.0.1:0".to_owned(), at("127.0.0.2")], &at("127.0.0.2"), &[]));
+    let joined = |group: &str, place: &str| {
+        is_refused_as_a_loop(&[at("0.0.0.0")], &at(place), &["--join", &format!("{group}%127.0.0.1")])
+    };
+    assert!(joined("239.255.3.4", "239.255.3.4"));
+    // To other addresses, ports and groups it may pass on what comes.
+    assert!(!refused("127.0.0.1", "127.0.0.2") && !refused("0.0.0.0", "192.0.0.8"));
+    assert!(!is_refused_as_a_loop(&["127.0.0.1:0".to_owned()], &at("127.0.0.1"), &[]));
+    assert!(!joined("239.255.3.4", "239.255.3.5"));
+    if UdpSocket::bind("[::1]:0").is_ok() {
+        assert!(refused("[::1]", "[::1]") && refused("[::]", "[::1]") && refused("[::]", "[::]"));
+        assert!(refused("[::]", "127.0.0.1") && refused("[::]", "[::ffff:127.0.0.1]"));
+        assert!(refused("127.0.0.1", "[::ffff:127.0.0.1]"));
+        assert!(!refused("0.0.0.0", "[::1]") && !refused("[::1]", "127.0.0.1"));
+    }
+    // The address that this machine has on its network, if it has one.
+    let probe = UdpSocket::bind("0.0.0.0:0").unwrap();
+    if probe.connect("192.0.0.8:9").is_ok() {
+        let own = probe.local_addr().unwrap().ip().to_string();
+        assert!(refused("0.0.0.0", &own) && refused(&own, &own), "{own}");
+        assert!(!refused("127.0.0.1", &own) && !refused(&own, "127.0.0.1"), "{own}");
+    }
+}
+
 #[test]
 fn a_relay_counts_what_it_cannot_send_by_why() {
     // A broadcast address, which an ordinary socket may not send to: nothing leaves the machine.

@@ -1,7 +1,7 @@
 //! What is received on: sockets of our own, or those that a service manager passed.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use hio_udp::{BoundPipeline, Direction, PeerConfig, Pipeline, PipelineBuilder};
 
@@ -48,6 +48,35 @@ pub fn bind(options: &IngestOptions) -> Result<Vec<Bound>, Failure> {
 /// Whether datagrams to a group can come to a socket bound to this address.
 fn takes_group(local: SocketAddr, group: IpAddr) -> bool {
     local.ip() == group || (local.ip().is_unspecified() && local.is_ipv4() == group.is_ipv4())
+}
+
+/// Whether datagrams sent to this address from here come to one of these sockets.
+pub fn leads_back(bound: &[Bound], joins: &[Join], mut to: SocketAddr) -> bool {
+    to.set_ip(match to.ip().to_canonical() {
+        // What is sent to no address stays on this machine.
+        ip if ip.is_unspecified() && ip.is_ipv4() => Ipv4Addr::LOCALHOST.into(),
+        ip if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    });
+    let locals = bound.iter().map(|bound| bound.pipeline.ha()).filter(|local| local.port() == to.port());
+    locals.map(|local| local.ip().to_canonical()).any(|ip| {
+        // A socket of IPv6 has IPv4 datagrams too, unless the system says otherwise (ipv6(7)).
+        let is_any = ip.is_unspecified() && (ip.is_ipv6() || to.is_ipv4());
+        let is_here = || match to.ip().is_multicast() {
+            true => joins.iter().any(|join| join.group == to.ip()),
+            false => is_own(to),
+        };
+        ip == to.ip() || (is_any && is_here())
+    })
+}
+
+/// Whether an address is one of this machine's: only such can be bound, unless the system lets any be
+/// (ip_nonlocal_bind, ip(7)), and then there is no telling.
+fn is_own(mut address: SocketAddr) -> bool {
+    address.set_port(0);
+    // A dummy's, which no machine has (RFC 7600); and one of a prefix for what is to be discarded (RFC 6666).
+    let nobodys = if address.is_ipv4() { "192.0.0.8:0" } else { "[100::1]:0" };
+    address.ip().is_loopback() || (UdpSocket::bind(address).is_ok() && UdpSocket::bind(nobodys).is_err())
 }
 
 fn bind_one(options: &IngestOptions, ha: SocketAddr) -> Result<Bound, Failure> {

@@ -126,7 +126,7 @@ impl Ingest {
         let place = bound.iter().map(|bound| bound.pipeline.ha().to_string()).collect::<Vec<_>>().join(", ");
         let no_thread = |error| Failure::run(format!("cannot start a thread: {error}"));
         let board = metrics.map(|listener| Board::serve(listener).map_err(no_thread)).transpose()?;
-        let entries = sinks::open(&options, &place)?;
+        let entries = sinks::open(&options, &place, |to| listen::leads_back(&bound, &options.join, to))?;
         let sinks = if entries.is_empty() {
             None
         } else {

@@ -1,5 +1,7 @@
 //! What `--out` and `--sink` ask for, and its opening.
 
+use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -172,10 +174,15 @@ pub fn check(options: &IngestOptions) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Opens every sink that is asked for; captures tell that datagrams came to `place`.
-pub fn open(options: &IngestOptions, place: &str) -> Result<Vec<Entry>, Failure> {
+/// Opens every sink that is asked for; captures tell that datagrams came to `place`. What is sent to an address
+/// that `leads_back` would be received, and sent, for ever.
+pub fn open(
+    options: &IngestOptions,
+    place: &str,
+    leads_back: impl Fn(SocketAddr) -> bool,
+) -> Result<Vec<Entry>, Failure> {
     let out = options.out.iter().map(|path| open_out(path, place));
-    let sinks = options.sinks.iter().map(|spec| open_sink(spec, options, place));
+    let sinks = options.sinks.iter().map(|spec| open_sink(spec, options, place, &leads_back));
     out.chain(sinks).collect()
 }
 
@@ -189,7 +196,12 @@ fn open_out(path: &Path, place: &str) -> Result<Entry, Failure> {
     Ok(Entry { name, kind: OUT, when_full: WhenFull::Wait, is_prompt: false, sink: Box::new(sink), ledger })
 }
 
-fn open_sink(spec: &Spec, options: &IngestOptions, place: &str) -> Result<Entry, Failure> {
+fn open_sink(
+    spec: &Spec,
+    options: &IngestOptions,
+    place: &str,
+    leads_back: impl Fn(SocketAddr) -> bool,
+) -> Result<Entry, Failure> {
     let Spec { text, place: what } = spec;
     let ledger = Arc::new(Ledger::default());
     let cannot = |error| Failure::run(format!("cannot open --sink {text}: {error}; choose another place for it"));
@@ -200,7 +212,13 @@ fn open_sink(spec: &Spec, options: &IngestOptions, place: &str) -> Result<Entry,
         }
         Place::Stdout => ("jsonl", Box::new(Jsonl::stdout())),
         Place::Lines(path) => ("jsonl", Box::new(Jsonl::append(path, text).map_err(cannot)?)),
-        Place::Udp(to) => ("udp", Box::new(Relay::open(to.resolve()?, text).map_err(cannot)?)),
+        Place::Udp(to) => {
+            let to = to.resolve()?;
+            if leads_back(to) {
+                return Err(cannot(io::Error::other("it leads back to this ingest, which would never come to an end")));
+            }
+            ("udp", Box::new(Relay::open(to, text).map_err(cannot)?))
+        }
         #[cfg(unix)]
         Place::Unix(path) => ("unix", Box::new(UnixPeer::open(path, text).map_err(cannot)?)),
         Place::Null => ("null", Box::new(Null)),
