@@ -8,7 +8,7 @@ mod captures;
 mod util;
 
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -309,6 +309,56 @@ fn a_capture_that_is_removed_while_it_is_written_ends_the_ingest_and_counts_as_l
     assert_eq!((code, said.lines().count()), (1, 1), "{said}");
     assert!(said.contains(out.to_str().unwrap()) && said.contains("was removed"), "{said}");
     assert_eq!(written_and_not(&account, sent), (0, 100), "{account}");
+}
+
+#[test]
+fn a_segment_that_cannot_be_removed_is_told_once_and_newer_ones_are_removed_all_the_same() {
+    let dir = Dir::new("stuck");
+    let stuck = dir.join("20240229T235959Z-000001.pcapng");
+    fs::write(&stuck, "old").unwrap();
+    // What something is mounted on cannot be removed, by root neither.
+    let mount = format!("mount --bind {stuck} {stuck}");
+    let mut command = Command::new("unshare");
+    if !command.args(["-rm", "sh", "-c", &mount]).stderr(Stdio::null()).status().is_ok_and(|status| status.success()) {
+        return println!("left out: this system lets nobody mount a disk of his own");
+    }
+    let sink = format!("pcapng:{}", dir.0.display());
+    let mut command = Command::new("unshare");
+    command.args(["-rm", "sh", "-c", &format!("{mount}; exec \"$0\" \"$@\""), PROGRAM, "ingest", "--json"]);
+    command.args(["--bind", "127.0.0.1:0", "--sink", &sink, "--rotate-every", "0.1", "--keep-bytes", "50K"]);
+    let ingest = Ingest::spawn(command);
+    let mut load = Load::to(&ingest);
+    let segments = || files(&dir.0, ".pcapng");
+    for _ in 0..10 {
+        let before = segments().last().cloned();
+        load.send("100");
+        wait_until("another segment", || segments().last().cloned() > before);
+    }
+    wait_until("what is kept", || segments().len() < 6);
+    let sent = load.sent;
+    let (code, account, said) = ingest.stop();
+    assert_eq!((code, said.lines().count()), (0, 1), "{said}");
+    assert!(said.contains(&stuck) && said.contains("cannot remove"), "{said}");
+    assert_eq!(written_and_not(&account, sent), (sent, 0), "{account}");
+    let bytes: u64 = segments().iter().map(|path| fs::metadata(path).unwrap().len()).sum();
+    assert!(Path::new(&stuck).exists() && bytes <= 50 << 10, "{bytes} in {:?}", segments());
+}
+
+#[test]
+fn a_directory_that_cannot_be_looked_into_for_old_segments_is_told_once() {
+    let dir = Dir::new("no-look");
+    let args = ["--sink", &format!("pcapng:{}", dir.0.display()), "--keep-for", "1h"];
+    let mut ingest = Ingest::start("127.0.0.1:0", &args);
+    let mut line = String::new();
+    set_limit(&ingest, "nofile=3:1024");
+    ingest.stderr.read_line(&mut line).unwrap();
+    assert!(line.contains(&args[1]) && line.contains("look for old segments: Too many open files"), "{line}");
+    line.clear();
+    set_limit(&ingest, "nofile=1024:1024");
+    ingest.stderr.read_line(&mut line).unwrap();
+    assert!(line.contains("works again"), "{line}");
+    let (code, _, said) = ingest.stop();
+    assert_eq!((code, said.as_str()), (0, ""));
 }
 
 #[test]

@@ -16,7 +16,6 @@ use super::directory;
 use super::ledger::{Ledger, Trouble};
 use super::packer::Packer;
 use super::spec::{Fsync, Limits};
-use crate::account::say;
 
 /// Work that may wait for it; the writer waits if there is more.
 const JOBS_MAX: usize = 4;
@@ -47,8 +46,8 @@ impl Keeper {
         let is_synced = limits.fsync() != Fsync::Never;
         let start_packer = || Packer::start(dir, sink, is_synced, Arc::clone(&ledger));
         let packer = limits.zstd.then(start_packer).transpose()?;
-        let (dir, trouble) = (dir.to_owned(), Trouble::new(sink));
-        let keeping = Keeping { dir, limits, ledger, packer, ages: None, trouble };
+        let (dir, trouble, retention) = (dir.to_owned(), Trouble::new(sink), Trouble::new(sink));
+        let keeping = Keeping { dir, limits, ledger, packer, ages: None, trouble, retention };
         let thread = thread::Builder::new().name("keeper".to_owned()).spawn(move || keeping.run(&receiver))?;
         Ok(Self { jobs: Some(sender), thread: Some(thread) })
     }
@@ -84,6 +83,8 @@ struct Keeping {
     /// Of the closed segments by number, once they have been looked at.
     ages: Option<HashMap<u64, Age>>,
     trouble: Trouble,
+    /// That of removing old segments, which nothing else may end.
+    retention: Trouble,
 }
 
 /// An age, counted on by the clock that nobody sets.
@@ -134,10 +135,11 @@ impl Keeping {
     }
 
     /// Packs what a run before has closed, and has not packed.
-    fn pack_older(&self) {
+    fn pack_older(&mut self) {
         let Some(packer) = &self.packer else { return };
-        let found = directory::list(&self.dir).unwrap_or_default(); // writing tells what is wrong
-        let closed = found.into_iter().filter(|entry| entry.state == directory::State::Closed);
+        let found = directory::list(&self.dir);
+        let found = found.inspect_err(|error| self.trouble.tell(0, "look for segments to compress", error));
+        let closed = found.into_iter().flatten().filter(|entry| entry.state == directory::State::Closed);
         closed.for_each(|entry| packer.pack(entry.path));
     }
 
@@ -191,7 +193,10 @@ impl Keeping {
         if keep_bytes.is_none() && keep_for.is_none() {
             return;
         }
-        let Ok(found) = directory::list(&self.dir) else { return }; // writing tells it
+        let found = match directory::list(&self.dir) {
+            Ok(found) => found,
+            Err(error) => return self.retention.tell(0, "look for old segments", &error),
+        };
         let closed: Vec<(directory::Entry, fs::Metadata)> = found
             .into_iter()
             .filter(directory::Entry::is_whole)
@@ -201,20 +206,23 @@ impl Keeping {
             closed.iter().map(|(entry, metadata)| (entry.number, self.age(entry.number, metadata))).collect();
         let ages = self.ages.insert(ages);
         let mut bytes: u64 = closed.iter().map(|(_, metadata)| metadata.len()).sum();
-        let Some((_, older)) = closed.split_last() else { return };
+        let older = closed.split_last().map_or(&[][..], |(_, older)| older);
+        let mut is_done = true;
         for (entry, metadata) in older {
             let is_too_old = keep_for.is_some_and(|keep_for| ages[&entry.number].now() > keep_for);
             if !(is_too_old || keep_bytes.is_some_and(|keep_bytes| bytes > keep_bytes)) {
                 continue;
             }
             match fs::remove_file(&entry.path) {
-                Ok(()) => bytes -= metadata.len(),
-                Err(error) => {
-                    let path = entry.path.display();
-                    say(&format!("hio-udp: note: cannot remove '{path}': {error}; it stays"));
-                    return;
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    is_done = false;
+                    self.retention.tell(0, &format!("remove '{}'", entry.path.display()), &error);
                 }
+                _ => bytes -= metadata.len(),
             }
+        }
+        if is_done {
+            self.retention.is_over();
         }
     }
 }
