@@ -352,7 +352,7 @@ fn a_directory_that_cannot_be_looked_into_for_old_segments_is_told_once() {
     let mut line = String::new();
     set_limit(&ingest, "nofile=3:1024");
     ingest.stderr.read_line(&mut line).unwrap();
-    assert!(line.contains(&args[1]) && line.contains("look for old segments: Too many open files"), "{line}");
+    assert!(line.contains(args[1]) && line.contains("look for old segments: Too many open files"), "{line}");
     line.clear();
     set_limit(&ingest, "nofile=1024:1024");
     ingest.stderr.read_line(&mut line).unwrap();
