@@ -74,3 +74,24 @@ fn links_under_the_names_of_coming_segments_are_left_alone() {
     assert!(said.contains(&sink) && said.contains("exists"), "{said}");
     assert_eq!(fs::read(&victim).unwrap(), b"kept");
 }
+
+#[test]
+fn names_with_the_highest_numbers_in_a_directory_of_segments_are_no_panic_and_what_is_written_stays_in_order() {
+    let dir = Dir::new("numbers");
+    let sink = format!("pcapng:{}", dir.0.display());
+    let args = ["ingest", "--bind", "127.0.0.1:0", "--duration", "0.1", "--sink", &sink];
+    let foreign = |number: &str| dir.join(&format!("20240229T235959Z-{number}.pcapng"));
+    // Longer than any that is given: none of ours.
+    for number in ["18446744073709551615", "18446744073709551614", "1000000000000"] {
+        fs::write(foreign(number), "").unwrap();
+        let output = run(&args);
+        assert_eq!(output.status.code(), Some(0), "{number}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    for (number, is_last) in [("999999999998", false), ("999999999999", true)] {
+        fs::write(foreign(number), "").unwrap();
+        let output = run(&args);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(i32::from(is_last)), "{said}");
+        assert!(!is_last || (said.lines().count() == 1 && said.contains("999999999999")), "{said}");
+    }
+}

@@ -15,6 +15,9 @@ const ENDING: &str = ".pcapng";
 /// Behind the name of a segment that is packed.
 const PACKED: &str = ".zst";
 
+/// The highest number of a segment; a name with a higher one is none of ours.
+const NUMBER_MAX: u64 = 999_999_999_999;
+
 /// The longest block that is believed in; ours are below 70,000 bytes.
 const BLOCK_BYTES_MAX: usize = 16 << 20;
 
@@ -50,9 +53,12 @@ impl Directory {
     }
 }
 
-/// The name of a segment.
-pub fn name(time: Nanos, number: u64) -> String {
-    format!("{}-{number:06}{ENDING}", utc::compact(time))
+/// The name of a segment, as long as there are numbers.
+pub fn name(time: Nanos, number: u64) -> io::Result<String> {
+    if number > NUMBER_MAX {
+        return Err(io::Error::other(format!("a segment has the highest number, {NUMBER_MAX}: move it away")));
+    }
+    Ok(format!("{}-{number:06}{ENDING}", utc::compact(time)))
 }
 
 /// A file of ours.
@@ -128,7 +134,8 @@ pub(super) fn number(name: &str) -> Option<u64> {
             15 => byte == b'Z',
             _ => is_digit(byte),
         });
-    (is_time && number.len() >= 6 && number.bytes().all(is_digit)).then(|| number.parse().ok())?
+    let is_number = number.len() >= 6 && number.bytes().all(is_digit);
+    (is_time && is_number).then(|| number.parse().ok())?.filter(|number| *number <= NUMBER_MAX)
 }
 
 /// Closes a segment that was left open: cuts what is not a whole block, and gives it its name.
@@ -210,7 +217,7 @@ mod tests {
 
     #[test]
     fn only_names_of_segments_are_ours() {
-        let name = name(1_709_251_199_000_000_000, 42);
+        let name = name(1_709_251_199_000_000_000, 42).unwrap();
         assert_eq!((name.as_str(), number(&name)), ("20240229T235959Z-000042.pcapng", Some(42)));
         assert_eq!(number("20240229T235959Z-1234567.pcapng"), Some(1_234_567));
         for other in [

@@ -69,7 +69,7 @@ impl Segments {
     /// Begins a segment, whose file is no more if that fails.
     fn begin(&mut self, ledger: &Ledger) -> io::Result<Segment> {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let name = directory::name(now.as_nanos() as i128, self.directory.next);
+        let name = directory::name(now.as_nanos() as i128, self.directory.next)?;
         let part = directory::part(&self.directory.path.join(name));
         let file = opening::create_new(&part)?;
         let begun = Capture::begin(file, &self.place, ledger).and_then(|mut capture| {
