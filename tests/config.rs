@@ -53,6 +53,27 @@ fn a_file_that_a_variable_names_is_reloaded_like_any_other() {
 }
 
 #[test]
+fn a_file_that_has_become_a_pipe_is_not_waited_for_at_a_reload() {
+    let config = file("pipe", "bind = '127.0.0.1:0'\njson = true\n");
+    let mut ingest = Ingest::start("127.0.0.1:0", &["--config", config.arg()]);
+    std::fs::remove_file(&config.0).unwrap();
+    assert!(Command::new("mkfifo").arg(config.arg()).status().unwrap().success());
+    ingest.signal("HUP");
+    let mut line = String::new();
+    ingest.stderr.read_line(&mut line).unwrap();
+    assert!(line.starts_with("hio-udp: not reloaded: ") && line.contains(config.arg()), "{line}");
+    assert_eq!(ingest.stop().0, 0);
+    // At the start it is read, as a shell's <(…) is.
+    let text = std::thread::spawn({
+        let path = config.0.clone();
+        move || std::fs::write(path, "bc = 0\n")
+    });
+    let output = run(&["check", config.arg()]);
+    assert!(said(&output).contains(":1: bc: '0'"), "{}", said(&output));
+    text.join().unwrap().unwrap();
+}
+
+#[test]
 fn a_wrong_file_is_one_clear_line_and_a_usage_error() {
     let config = file("wrong", "bc = 0\nbidn = 'x'\n");
     let output = run(&["ingest", "--config", config.arg()]);

@@ -19,7 +19,9 @@ use captures::{Packet, read_capture, sequence};
 use pcap_file::pcapng::blocks::interface_statistics::InterfaceStatisticsOption;
 use pcap_file::pcapng::{Block, PcapNgReader};
 use serde_json::Value;
-use util::{Dir, Ingest, PATIENCE, PROGRAM, assert_adds_up, blast, limited, number, run, send_signal, wait_until};
+use util::{
+    Dir, Ingest, PATIENCE, PROGRAM, assert_adds_up, blast, kernel_rows, limited, number, run, send_signal, wait_until,
+};
 
 /// Files in a directory whose names end so, in order.
 fn files(dir: &Path, ending: &str) -> Vec<PathBuf> {
@@ -592,6 +594,45 @@ fn a_store_that_stalls_costs_nothing_that_its_queue_holds() {
     assert_sinks_add_up(&account);
     assert_eq!((lines.len() as u64, number(&account, "delivered")), (sent, sent), "{account}");
     assert_eq!(read_segments(&dir.0.join("kept")).len() as u64, sent);
+}
+
+#[cfg(target_os = "linux")] // for its list of sockets
+#[test]
+fn a_capture_into_a_pipe_waits_for_its_reader_and_a_stop_ends_the_wait() {
+    let dir = Dir::new("pipe-out");
+    let pipe = dir.join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    for has_reader in [true, false] {
+        let free = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let mut command = Command::new(PROGRAM);
+        command.args(["ingest", "--json", "--bind", &free.to_string(), "--out", &pipe]);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        wait_until("its socket", || kernel_rows(free.port()).0 == 1);
+        let reader = has_reader.then(|| {
+            let mut reader = fs::File::open(&pipe).unwrap();
+            std::thread::spawn(move || {
+                let mut bytes = Vec::new();
+                reader.read_to_end(&mut bytes).map(|_| bytes)
+            })
+        });
+        if has_reader {
+            // It waits for the pipe to be read when that is full, and writes all of it.
+            blast(free, &["--count", "2000", "--size", "1000", "--rate", "20000"]);
+        }
+        assert!(send_signal("TERM", child.id()));
+        wait_until("its end", || child.try_wait().unwrap().is_some());
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), said.lines().count()), (Some(i32::from(!has_reader)), 1), "{said}");
+        match reader {
+            Some(reader) => {
+                let copy = dir.0.join("copy");
+                fs::write(&copy, reader.join().unwrap().unwrap()).unwrap();
+                assert_eq!(read_capture(&copy).0.len(), 2000);
+            }
+            None => assert!(said.contains(&pipe) && said.contains("nobody has read this pipe"), "{said}"),
+        }
+    }
 }
 
 #[test]

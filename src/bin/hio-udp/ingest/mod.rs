@@ -97,6 +97,7 @@ pub struct Ingest {
     housekeeper: Housekeeper,
     count: Option<u64>,
     out: Option<PathBuf>,
+    config: Option<PathBuf>,
     has_view: bool,
     stop: Stop,
     asks: Asks,
@@ -126,7 +127,8 @@ impl Ingest {
         let place = bound.iter().map(|bound| bound.pipeline.ha().to_string()).collect::<Vec<_>>().join(", ");
         let no_thread = |error| Failure::run(format!("cannot start a thread: {error}"));
         let board = metrics.map(|listener| Board::serve(listener).map_err(no_thread)).transpose()?;
-        let entries = sinks::open(&options, &place, |to| listen::leads_back(&bound, &options.join, to))?;
+        let leads_back = |to| listen::leads_back(&bound, &options.join, to);
+        let entries = sinks::open(&options, &place, leads_back, &stop)?;
         let sinks = if entries.is_empty() {
             None
         } else {
@@ -156,7 +158,7 @@ impl Ingest {
         let watch = Arc::new(Watch { since: Instant::now(), listeners, sinks });
         let observer = Observer::new(Arc::clone(&watch), Arc::clone(&screen), board);
         let housekeeper = Housekeeper::start(Arc::clone(&watch)).map_err(no_thread)?;
-        let (count, out, has_view, words) = (options.count, options.out, options.top, options.words);
+        let IngestOptions { count, out, config, top: has_view, words, .. } = options;
         Ok(Self {
             place,
             watch,
@@ -165,6 +167,7 @@ impl Ingest {
             housekeeper,
             count,
             out,
+            config,
             has_view,
             stop,
             asks,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::fs;
 
 use super::{Ingest, check, rules};
 use crate::account::say;
@@ -16,7 +17,8 @@ impl Ingest {
     /// Takes new rules about who is let in, and opens files anew. What is not valid changes nothing.
     pub(super) fn reload(&mut self) {
         let argv: Vec<OsString> = std::env::args_os().collect();
-        let options = match args::reparse(&argv).and_then(|options| check(&options).map(|()| options)) {
+        let read = self.check_config().and_then(|()| args::reparse(&argv));
+        let options = match read.and_then(|options| check(&options).map(|()| options)) {
             Ok(options) => options,
             Err(failure) => return tell_refused(&failure),
         };
@@ -30,6 +32,14 @@ impl Ingest {
         let old = std::mem::take(&mut self.words);
         self.words = old.into_iter().filter(|word| !is_reloaded(word)).collect();
         self.words.extend(options.words.into_iter().filter(is_reloaded));
+    }
+
+    /// A pipe has been read to its end, or would be waited for.
+    fn check_config(&self) -> Result<(), Failure> {
+        match self.config.as_ref().filter(|path| fs::metadata(path).is_ok_and(|metadata| !metadata.is_file())) {
+            Some(path) => Err(Failure::Config(format!("{}: no regular file, so not to be read again", path.display()))),
+            None => Ok(()),
+        }
     }
 }
 

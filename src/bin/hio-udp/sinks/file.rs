@@ -9,6 +9,7 @@ use hio_udp::pcapng::Statistics;
 use super::chunk::{self, Chunk, SoFar};
 use super::ledger::Ledger;
 use super::{Sink, block, directory, opening};
+use crate::stop::Stop;
 
 /// A capture being written; it ends behind a whole block at any time.
 pub struct Capture {
@@ -90,9 +91,9 @@ pub struct Out {
 }
 
 impl Out {
-    /// Creates the file, or empties the one that is there.
-    pub fn create(path: &Path, place: &str, ledger: &Ledger) -> io::Result<Self> {
-        let capture = Capture::begin(opening::create(path)?, place, ledger)?;
+    /// Creates the file, or empties the one that is there; waits until a pipe is read, or `stop`.
+    pub fn create(path: &Path, place: &str, ledger: &Ledger, stop: &Stop) -> io::Result<Self> {
+        let capture = Capture::begin(opening::create(path, stop)?, place, ledger)?;
         let has_name = !directory::is_removed(capture.file(), path);
         Ok(Self { capture, path: path.to_owned(), has_name, so_far: SoFar::default() })
     }

@@ -6,14 +6,53 @@
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::path::Path;
+#[cfg(unix)]
+use std::{thread, time::Duration};
 
-/// Opens a file to write, which nobody else writes to, and empties it if it is there.
-pub fn create(path: &Path) -> io::Result<File> {
-    let file = open(path, options(path).write(true).create(true).truncate(false))?;
+use crate::stop::Stop;
+
+/// How often it looks whether somebody reads a pipe.
+#[cfg(unix)]
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Opens a file to write, which nobody else writes to, and empties it if it is there. A pipe that nobody reads is
+/// waited for until `stop`.
+pub fn create(path: &Path, stop: &Stop) -> io::Result<File> {
+    let mut options = options(path);
+    options.write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    let file = open_when_read(path, &mut options, stop)?;
+    #[cfg(not(unix))]
+    let file = open(path, &options)?;
     if lock_file(&file)? {
         file.set_len(0)?;
     }
     Ok(file)
+}
+
+/// Opens a file that is a pipe, perhaps, without a wait that no signal would end.
+#[cfg(unix)]
+fn open_when_read(path: &Path, options: &mut OpenOptions, stop: &Stop) -> io::Result<File> {
+    use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+
+    let is_unread = |error: &io::Error| {
+        error.raw_os_error() == Some(rustix::io::Errno::NXIO.raw_os_error())
+            && fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo())
+    };
+    options.custom_flags(flags(path) | rustix::fs::OFlags::NONBLOCK.bits() as i32);
+    loop {
+        match open(path, options) {
+            Err(error) if is_unread(&error) && stop.asked() => {
+                return Err(io::Error::other("nobody has read this pipe before the stop"));
+            }
+            Err(error) if is_unread(&error) => thread::sleep(LOOK_EVERY),
+            Err(error) => return Err(error),
+            Ok(file) => {
+                rustix::fs::fcntl_setfl(&file, rustix::fs::fcntl_getfl(&file)? - rustix::fs::OFlags::NONBLOCK)?;
+                return Ok(file);
+            }
+        }
+    }
 }
 
 /// Opens a file to write behind what it holds, which nobody else writes to; what it holds can be read.
@@ -109,19 +148,18 @@ fn options(path: &Path) -> OpenOptions {
     {
         use std::os::unix::fs::OpenOptionsExt;
 
-        options.mode(0o640);
-        if !may_be_link(path) {
-            options.custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32);
-        }
+        options.mode(0o640).custom_flags(flags(path));
     }
     #[cfg(not(unix))]
     let _ = path;
     options
 }
 
+/// Flags of open(2) beside those that the standard library gives.
 #[cfg(unix)]
-fn may_be_link(path: &Path) -> bool {
-    ["/dev/stdout", "/dev/stderr", "/dev/fd", "/proc"].iter().any(|root| path.starts_with(root))
+fn flags(path: &Path) -> i32 {
+    let may_be_link = ["/dev/stdout", "/dev/stderr", "/dev/fd", "/proc"].iter().any(|root| path.starts_with(root));
+    if may_be_link { 0 } else { rustix::fs::OFlags::NOFOLLOW.bits() as i32 }
 }
 
 fn open(path: &Path, options: &OpenOptions) -> io::Result<File> {
@@ -144,6 +182,10 @@ mod tests {
     /// A way to open a file.
     type Way = fn(&Path) -> io::Result<File>;
 
+    fn create_now(path: &Path) -> io::Result<File> {
+        create(path, &Stop::default())
+    }
+
     #[test]
     fn no_way_of_opening_a_file_follows_a_link_that_lies_under_its_name() {
         let dir = std::env::temp_dir().join(format!("hio-udp-opening-{}", std::process::id()));
@@ -153,10 +195,10 @@ mod tests {
         fs::write(&victim, "kept").unwrap();
         for target in [&victim, &nothing] {
             symlink(target, &name).unwrap();
-            for open in [create as Way, append, create_new, existing] {
+            for open in [create_now as Way, append, create_new, existing] {
                 open(&name).unwrap_err();
             }
-            let error = create(&name).unwrap_err().to_string();
+            let error = create_now(&name).unwrap_err().to_string();
             assert!(error.contains("symbolic link"), "{error}");
             fs::remove_file(&name).unwrap();
         }

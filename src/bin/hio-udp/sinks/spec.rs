@@ -20,6 +20,7 @@ use super::unix_peer::UnixPeer;
 use super::{Entry, Sink, WhenFull};
 use crate::args::{HostPort, IngestOptions, destination};
 use crate::failure::Failure;
+use crate::stop::Stop;
 
 /// The kind of `--out`.
 pub const OUT: &str = "out";
@@ -175,20 +176,21 @@ pub fn check(options: &IngestOptions) -> Result<(), Failure> {
 }
 
 /// Opens every sink that is asked for; captures tell that datagrams came to `place`. What is sent to an address
-/// that `leads_back` would be received, and sent, for ever.
+/// that `leads_back` would be received, and sent, for ever. Nothing is waited for longer than to `stop`.
 pub fn open(
     options: &IngestOptions,
     place: &str,
     leads_back: impl Fn(SocketAddr) -> bool,
+    stop: &Stop,
 ) -> Result<Vec<Entry>, Failure> {
-    let out = options.out.iter().map(|path| open_out(path, place));
+    let out = options.out.iter().map(|path| open_out(path, place, stop));
     let sinks = options.sinks.iter().map(|spec| open_sink(spec, options, place, &leads_back));
     out.chain(sinks).collect()
 }
 
-fn open_out(path: &Path, place: &str) -> Result<Entry, Failure> {
+fn open_out(path: &Path, place: &str, stop: &Stop) -> Result<Entry, Failure> {
     let ledger = Arc::new(Ledger::default());
-    let sink = Out::create(path, place, &ledger).map_err(|error| {
+    let sink = Out::create(path, place, &ledger, stop).map_err(|error| {
         let path = path.display();
         Failure::run(format!("cannot write '{path}': {error}; choose another --out"))
     })?;
