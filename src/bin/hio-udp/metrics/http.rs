@@ -18,6 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// How long nobody is let in after a connection that could not be taken: there may be no descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// So many in a row are told.
+const STUCK_AFTER: u64 = 10;
+
 pub const OK: Status = (200, "OK");
 pub const BAD_REQUEST: Status = (400, "Bad Request");
 pub const NOT_FOUND: Status = (404, "Not Found");
@@ -55,13 +58,24 @@ enum Asked {
     Refused(Status),
 }
 
-/// Answers one connection after the other, for as long as the program runs; `answer` is given a path.
-pub fn serve(listener: &TcpListener, answer: impl Fn(&str) -> Answer) {
+/// Answers one connection after the other, for as long as the program runs; `answer` is given a path, and `stuck` is
+/// told when none has been taken for a while.
+pub fn serve(listener: &TcpListener, answer: impl Fn(&str) -> Answer, stuck: impl Fn(&io::Error)) {
+    let mut failures_in_a_row = 0_u64;
     loop {
         match listener.accept() {
-            // Whoever asks too slowly, or goes away, has no answer.
-            Ok((stream, _)) => _ = converse(&stream, &answer),
-            Err(_) => thread::sleep(ACCEPT_PAUSE),
+            Ok((stream, _)) => {
+                failures_in_a_row = 0;
+                // Whoever asks too slowly, or goes away, has no answer.
+                let _ = converse(&stream, &answer);
+            }
+            Err(error) => {
+                failures_in_a_row += 1;
+                if failures_in_a_row == STUCK_AFTER {
+                    stuck(&error);
+                }
+                thread::sleep(ACCEPT_PAUSE);
+            }
         }
     }
 }

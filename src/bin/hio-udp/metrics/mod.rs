@@ -36,7 +36,10 @@ impl Board {
         let board = Self { health: Health::default(), started: SystemTime::now(), watch: OnceLock::new() };
         let (board, thread) = (Arc::new(board), thread::Builder::new().name("metrics".to_owned()));
         let answering = Arc::clone(&board);
-        thread.spawn(move || http::serve(&listener, |path| answering.answer(path)))?;
+        let stuck = move |error: &io::Error| {
+            say(&format!("hio-udp: cannot take a connection to the metrics on {local}: {error}; trying again"));
+        };
+        thread.spawn(move || http::serve(&listener, |path| answering.answer(path), stuck))?;
         say(&format!("metrics on http://{local}/metrics"));
         Ok(board)
     }

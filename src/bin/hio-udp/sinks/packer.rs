@@ -75,7 +75,8 @@ impl Packing {
         if self.is_synced {
             directory::sync(&self.dir)?;
         }
-        fs::remove_file(closed)
+        // Never both: each datagram is in one file.
+        fs::remove_file(closed).inspect_err(|_| _ = fs::remove_file(&packed))
     }
 
     fn write(&self, closed: &Path, part: &Path) -> io::Result<()> {
