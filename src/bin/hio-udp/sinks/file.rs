@@ -93,7 +93,7 @@ pub struct Out {
 impl Out {
     /// Creates the file, or empties the one that is there; waits until a pipe is read, or `stop`.
     pub fn create(path: &Path, place: &str, ledger: &Ledger, stop: &Stop) -> io::Result<Self> {
-        let capture = Capture::begin(opening::create(path, stop)?, place, ledger)?;
+        let capture = Capture::begin(opening::create(path, || stop.asked())?, place, ledger)?;
         let has_name = !directory::is_removed(capture.file(), path);
         Ok(Self { capture, path: path.to_owned(), has_name, so_far: SoFar::default() })
     }

@@ -9,21 +9,19 @@ use std::path::Path;
 #[cfg(unix)]
 use std::{thread, time::Duration};
 
-use crate::stop::Stop;
-
 /// How often it looks whether somebody reads a pipe.
 #[cfg(unix)]
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Opens a file to write, which nobody else writes to, and empties it if it is there. A pipe that nobody reads is
-/// waited for until `stop`.
-pub fn create(path: &Path, stop: &Stop) -> io::Result<File> {
+/// waited for until `is_over`.
+pub fn create(path: &Path, is_over: impl Fn() -> bool) -> io::Result<File> {
     let mut options = options(path);
     options.write(true).create(true).truncate(false);
     #[cfg(unix)]
-    let file = open_when_read(path, &mut options, stop)?;
+    let file = open_when_read(path, &mut options, is_over)?;
     #[cfg(not(unix))]
-    let file = open(path, &options)?;
+    let (file, _) = (open(path, &options)?, is_over);
     if lock_file(&file)? {
         file.set_len(0)?;
     }
@@ -32,7 +30,7 @@ pub fn create(path: &Path, stop: &Stop) -> io::Result<File> {
 
 /// Opens a file that is a pipe, perhaps, without a wait that no signal would end.
 #[cfg(unix)]
-fn open_when_read(path: &Path, options: &mut OpenOptions, stop: &Stop) -> io::Result<File> {
+fn open_when_read(path: &Path, options: &mut OpenOptions, is_over: impl Fn() -> bool) -> io::Result<File> {
     use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 
     let is_unread = |error: &io::Error| {
@@ -42,7 +40,7 @@ fn open_when_read(path: &Path, options: &mut OpenOptions, stop: &Stop) -> io::Re
     options.custom_flags(flags(path) | rustix::fs::OFlags::NONBLOCK.bits() as i32);
     loop {
         match open(path, options) {
-            Err(error) if is_unread(&error) && stop.asked() => {
+            Err(error) if is_unread(&error) && is_over() => {
                 return Err(io::Error::other("nobody has read this pipe before the stop"));
             }
             Err(error) if is_unread(&error) => thread::sleep(LOOK_EVERY),
@@ -183,7 +181,7 @@ mod tests {
     type Way = fn(&Path) -> io::Result<File>;
 
     fn create_now(path: &Path) -> io::Result<File> {
-        create(path, &Stop::default())
+        create(path, || true)
     }
 
     #[test]
