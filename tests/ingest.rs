@@ -125,6 +125,18 @@ fn with_passed(socket: &UdpSocket, args: &[&str]) -> Ingest {
 }
 
 #[test]
+fn more_passed_sockets_than_anybody_passes_are_one_line_at_once() {
+    for count in ["1025", "300000000"] {
+        let limit = format!("export LISTEN_PID=$$ LISTEN_FDS={count}; ulimit -v 1000000");
+        let output =
+            program::limited(&limit, &["ingest", "--bind", "127.0.0.1:0", "--duration", "0.1"]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), said.lines().count()), (Some(1), 1), "{said}");
+        assert!(said.contains(&format!("LISTEN_FDS={count}")), "{said}");
+    }
+}
+
+#[test]
 fn a_passed_socket_keeps_its_queue_from_one_run_to_the_next() {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();

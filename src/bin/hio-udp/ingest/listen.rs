@@ -148,9 +148,17 @@ fn why_not_bound(error: &io::Error, bind: SocketAddr) -> Failure {
     Failure::run(format!("cannot bind {bind}: {error}; {hint}"))
 }
 
+/// So many sockets may be passed, which is more than anybody does; a list is made of as many as are said to be.
+#[cfg(unix)]
+const PASSED_MAX: u64 = 1024;
+
 /// The UDP sockets that a service manager has passed (sd_listen_fds(3)), by their addresses.
 #[cfg(unix)]
 fn passed_sockets() -> Result<Vec<(SocketAddr, Vec<UdpSocket>)>, Failure> {
+    let told = std::env::var("LISTEN_FDS").ok().and_then(|text| text.parse::<u64>().ok());
+    if let Some(count) = told.filter(|count| *count > PASSED_MAX) {
+        return Err(Failure::run(format!("LISTEN_FDS={count} sockets cannot be passed; want {PASSED_MAX} at most")));
+    }
     let mut passed = listenfd::ListenFd::from_env();
     let mut by_address: Vec<(SocketAddr, Vec<UdpSocket>)> = Vec::new();
     for index in 0..passed.len() {
