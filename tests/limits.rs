@@ -1,10 +1,14 @@
-//! The built program under limits on its descriptors and its memory: it works or says in one line what it lacks.
+//! The built program under limits on its descriptors, its memory and its threads: it works or says in one line what it
+//! lacks.
 #![cfg(unix)]
 
 #[path = "util/program.rs"]
 mod util;
 
-use util::{Dir, Scratch, blast, limited, number};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use util::{Dir, Ingest, PROGRAM, Scratch, assert_adds_up, blast, limited, number};
 
 /// Descriptors: from those the linker needs to start a program up to more than enough.
 const DESCRIPTORS: std::ops::Range<usize> = 4..20;
@@ -47,7 +51,7 @@ fn too_few_descriptors_for_senders_and_readers_are_one_line() {
     let args = ["blast", "--to", "127.0.0.1:9", "--count", "8", "--sources", "8", "--rate", "max"];
     under_each_limit(&args, &["8 sending sockets", "signals"]);
     let file = Scratch::new("limits");
-    let ingest = util::Ingest::start("127.0.0.1:0", &["--out", file.arg()]);
+    let ingest = Ingest::start("127.0.0.1:0", &["--out", file.arg()]);
     assert_eq!(number(&blast(ingest.addr, &["--count", "8"]), "sent"), 8);
     assert_eq!(ingest.stop().0, 0);
     let replay = ["replay", "--to", "127.0.0.1:9", "--speed", "max", file.arg(), file.arg()];
@@ -70,4 +74,121 @@ fn sinks_that_do_not_fit_into_memory_are_one_line() {
         assert_eq!((output.status.code(), said.lines().count()), (Some(1), 1), "{kilobytes}: {said}");
         assert!(said.contains("the queues of the sinks do not fit into memory"), "{kilobytes}: {said}");
     }
+}
+
+/// Whether it worked, or else said in one line why not.
+#[track_caller]
+fn worked(output: &Output, why: &[&str], context: &str) -> bool {
+    let said = String::from_utf8_lossy(&output.stderr);
+    let lines: Vec<&str> = said.lines().filter(|line| !line.contains(" on ")).collect(); // "receiving on", "metrics on"
+    match output.status.code() {
+        Some(0) => true,
+        code => {
+            assert_eq!((code, lines.len()), (Some(1), 1), "{context}: {said}");
+            assert!(why.iter().any(|why| lines[0].contains(why)), "{context}: {said}");
+            false
+        }
+    }
+}
+
+/// Starts it with more and more memory for its addresses, until it works: how often its own code began, and how
+/// often a signal ended it.
+///
+/// Below that, the system's loader and the start of the standard library fail, each in its own way.
+fn starts_under_each_limit_on_memory(args: &[&str], step_kilobytes: usize) -> (usize, usize) {
+    let why = ["not enough memory", "does not fit into memory", "do not fit into memory", "cannot start a thread"];
+    let (mut starts, mut ended_by_signal) = (0, 0);
+    for kilobytes in (4_000..200_000).step_by(step_kilobytes) {
+        let context = format!("{kilobytes} kB, {args:?}");
+        let mut command = limited(&format!("ulimit -v {kilobytes}"), args);
+        // The standard library's backtrace of a failed allocation waits for ever if it fails to allocate.
+        let output = command.env_remove("RUST_BACKTRACE").output().unwrap();
+        starts += usize::from(starts > 0 || matches!(output.status.code(), Some(0 | 1)));
+        match output.status.code() {
+            _ if starts == 0 => {}
+            None => {
+                println!("{context}: {}", String::from_utf8_lossy(&output.stderr));
+                ended_by_signal += 1;
+            }
+            Some(_) if worked(&output, &why, &context) => return (starts, ended_by_signal),
+            Some(_) => {}
+        }
+    }
+    panic!("it never works: {args:?}");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn too_little_memory_is_one_line_and_in_fewer_than_one_of_fifty_starts_a_signal() {
+    let file = Scratch::new("memory");
+    let ingest = Ingest::start("127.0.0.1:0", &["--out", file.arg()]);
+    blast(ingest.addr, &["--count", "8"]);
+    assert_eq!(ingest.stop().0, 0);
+    let per_step = std::env::var("HIO_UDP_MEMORY_STEPS").map_or(1, |text| text.parse().expect("a number"));
+    let ingest = ["ingest", "--json", "--bind", "127.0.0.1:0", "--duration", "0.02"];
+    let mut sum = (0, 0);
+    for (args, step_kilobytes) in [
+        (&[&ingest[..], &["--rate-limit", "100", "--metrics", "127.0.0.1:0"]].concat()[..], 240),
+        (&[&ingest[..], &["--sink", "null"]].concat(), 960),
+        (&["blast", "--to", "127.0.0.1:9", "--count", "8", "--size", "60000"], 120),
+        (&["replay", "--to", "127.0.0.1:9", "--speed", "max", file.arg()], 120),
+        (&["inspect", file.arg()], 120),
+    ] {
+        let (starts, ended_by_signal) = starts_under_each_limit_on_memory(args, step_kilobytes / per_step);
+        println!("{args:?}: {starts} starts, {ended_by_signal} ended by a signal");
+        sum = (sum.0 + starts, sum.1 + ended_by_signal);
+    }
+    println!("together {} starts, {} ended by a signal", sum.0, sum.1);
+    assert!(sum.1 * 50 < sum.0, "{sum:?}");
+}
+
+/// An ingest of a user of its own, whom the limit binds as it does not bind root; `None` where that cannot be.
+#[cfg(target_os = "linux")]
+fn of_user(user: &str, limit: &str, args: &[&str]) -> Option<Command> {
+    if !std::fs::read_to_string("/proc/self/status").unwrap().contains("\nUid:\t0\t") {
+        println!("left out: needs root");
+        return None;
+    }
+    let mut command = Command::new("prlimit");
+    command.args([limit, PROGRAM, "ingest", "--json", "--bind", "127.0.0.1:0", "--user", user]).args(args);
+    Some(command)
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn too_few_threads_are_one_line() {
+    let mut most = 1;
+    loop {
+        let args = ["--shards", "2", "--workers", "2", "--sink", "null", "--duration", "0.02"];
+        let Some(mut command) = of_user("54321", &format!("--nproc={most}"), &args) else { return };
+        if worked(&command.output().unwrap(), &["cannot start a thread"], &format!("{most} threads")) {
+            break;
+        }
+        most += 1;
+    }
+    // Readers, workers, a sink, the housekeeper, and the first.
+    assert_eq!(most, 7);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_stop_starts_no_thread() {
+    // Two readers, a sink, the housekeeper, and the first.
+    let Some(command) = of_user("54322", "--nproc=5", &["--bind", "127.0.0.2:0", "--sink", "null"]) else { return };
+    let ingest = Ingest::spawn(command);
+    let sent = number(&blast(ingest.addr, &["--count", "1000"]), "sent");
+    let (code, account, said) = ingest.stop();
+    assert_eq!((code, said.as_str()), (0, ""));
+    assert_adds_up(&account, sent);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn without_locked_memory_everything_is_received() {
+    let Some(command) = of_user("54323", "--memlock=0", &["--bc", "1024", "--sink", "null"]) else { return };
+    let ingest = Ingest::spawn(command);
+    let sent = number(&blast(ingest.addr, &["--count", "20000", "--rate", "max"]), "sent");
+    let (code, account, said): (i32, Value, String) = ingest.stop();
+    assert_eq!((code, said.as_str()), (0, ""));
+    assert_adds_up(&account, sent);
 }

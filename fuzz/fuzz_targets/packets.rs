@@ -9,6 +9,8 @@ mod blocks;
 mod endian;
 #[path = "../../src/bin/hio-udp/headers.rs"]
 mod headers;
+#[path = "../../src/bin/hio-udp/memory.rs"]
+mod memory;
 #[path = "../../src/bin/hio-udp/packets.rs"]
 mod packets;
 #[path = "../../src/bin/hio-udp/records.rs"]

@@ -37,6 +37,8 @@ mod inspect;
 mod machine;
 #[path = "../../src/bin/hio-udp/manual.rs"]
 mod manual;
+#[path = "../../src/bin/hio-udp/memory.rs"]
+mod memory;
 #[path = "../../src/bin/hio-udp/metrics/mod.rs"]
 mod metrics;
 #[path = "../../src/bin/hio-udp/notes.rs"]

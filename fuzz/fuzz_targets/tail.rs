@@ -11,6 +11,8 @@ mod blocks;
 mod directory;
 #[path = "../../src/bin/hio-udp/endian.rs"]
 mod endian;
+#[path = "../../src/bin/hio-udp/memory.rs"]
+mod memory;
 #[path = "../../src/bin/hio-udp/sinks/opening.rs"]
 mod opening;
 #[path = "../../src/bin/hio-udp/packets.rs"]

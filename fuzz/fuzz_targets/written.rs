@@ -17,6 +17,8 @@ mod headers;
 mod line;
 #[path = "../../src/bin/hio-udp/sinks/losses.rs"]
 mod losses;
+#[path = "../../src/bin/hio-udp/memory.rs"]
+mod memory;
 #[path = "../../src/bin/hio-udp/packets.rs"]
 mod packets;
 #[path = "../../src/bin/hio-udp/records.rs"]

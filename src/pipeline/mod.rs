@@ -163,6 +163,20 @@ impl Pipeline {
         Monitor(Arc::clone(&self.shared))
     }
 
+    /// Begins to stop, and does not wait: to stop several at once, of which [`stop`](Self::stop) then waits for each.
+    ///
+    /// ```
+    /// # use hio_udp::{PeerConfig, Pipeline};
+    /// # let start = || Pipeline::builder(PeerConfig::new().port(0)).start(|_| {});
+    /// let pipelines = [start()?, start()?];
+    /// pipelines.iter().for_each(Pipeline::begin_stop);
+    /// let stats = pipelines.map(Pipeline::stop);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn begin_stop(&self) {
+        self.shared.stopping.store(true, Ordering::Release);
+    }
+
     /// Stops, and gives the last word on every datagram.
     ///
     /// Sockets take nothing more in; readers pass on what these hold, until the [deadline](PipelineBuilder::drain);
@@ -177,7 +191,7 @@ impl Pipeline {
     }
 
     fn shut_down(&mut self) {
-        self.shared.stopping.store(true, Ordering::Release);
+        self.begin_stop();
         let sockets: Vec<thread::Result<Endpoint>> = self.readers.drain(..).map(JoinHandle::join).collect();
         self.shared.handoff.end();
         let workers: Vec<thread::Result<()>> = self.workers.drain(..).map(JoinHandle::join).collect();

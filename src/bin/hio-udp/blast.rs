@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::account::{self, grouped};
 use crate::args::{BlastOptions, Rate};
 use crate::failure::Failure;
+use crate::memory;
 use crate::probe;
 use crate::sender::{self, PATIENCE, Sender};
 use crate::stop::Stop;
@@ -83,7 +84,9 @@ pub fn blast(options: &BlastOptions, to: SocketAddr, stop: &Stop) -> Result<(Bla
             Failure::run(format!("cannot open {sources} sending sockets: {error}; choose fewer --sources"))
         })?;
     // A batch of datagrams, end to end, in turn for every source: of their own, 10,000 would take 10 GB.
-    let mut grams = vec![0; options.size * batch];
+    let mut grams = memory::room(options.size * batch)
+        .map_err(|error| Failure::run(format!("cannot make datagrams of this --size: {error}")))?;
+    grams.resize(options.size * batch, 0);
     grams.chunks_exact_mut(options.size).for_each(|gram| probe::prepare(gram, run));
     let start = Instant::now();
     let stop_at = options.duration.and_then(|duration| start.checked_add(duration));

@@ -52,7 +52,7 @@ pub fn run(mut options: IngestOptions) -> Result<(), Failure> {
         // received, and the demo is to show what is received.
         segment: false,
     };
-    let blaster = thread::spawn({
+    let blaster = thread::Builder::new().name("blast".to_owned()).spawn({
         let (watch, stop) = (ingest.watch(), stop.clone());
         move || {
             // However this thread ends, the ingest must not go on for ever.
@@ -66,6 +66,7 @@ pub fn run(mut options: IngestOptions) -> Result<(), Failure> {
             result
         }
     });
+    let blaster = blaster.map_err(|error| Failure::run(format!("cannot start a thread: {error}")))?;
     let (mut account, failure) = ingest.wait();
     stop.ask(); // an ingest that panicked has not
     let blasted = blaster

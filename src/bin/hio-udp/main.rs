@@ -36,6 +36,7 @@ mod ingest;
 mod inspect;
 mod machine;
 mod manual;
+mod memory;
 mod metrics;
 mod notes;
 mod packets;
@@ -62,20 +63,20 @@ use args::Command;
 use failure::Failure;
 
 fn main() -> ExitCode {
-    // Silent unless RUST_LOG asks: what a user must know is said once, in a sentence of our own.
-    events::take_messages();
-    let result = match args::parse() {
-        Ok(Some(command)) => run(command),
-        Ok(None) => Ok(()),
-        Err(failure) => Err(failure),
-    };
-    match result {
+    let begun = memory::check(0).map_err(|_| Failure::run(memory::TOO_LITTLE));
+    match begun.and_then(|()| parse_and_run()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             failure.say();
             failure.exit_code()
         }
     }
+}
+
+fn parse_and_run() -> Result<(), Failure> {
+    // Silent unless RUST_LOG asks: what a user must know is said once, in a sentence of our own.
+    events::take_messages();
+    args::parse()?.map_or(Ok(()), run)
 }
 
 fn run(command: Command) -> Result<(), Failure> {

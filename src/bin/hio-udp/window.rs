@@ -2,6 +2,8 @@
 
 use std::io::{self, Read};
 
+use crate::memory;
+
 /// The most that can be looked ahead.
 pub const AHEAD_BYTES_MAX: usize = 4 << 20;
 
@@ -40,10 +42,8 @@ impl<R: Read> Window<R> {
     pub fn peek(&mut self, count: usize) -> &[u8] {
         debug_assert!(count <= AHEAD_BYTES_MAX);
         while self.end - self.start < count && !self.is_at_end {
-            if self.end == self.buffer.len() {
-                self.make_room();
-            }
-            match self.input.read(&mut self.buffer[self.end..]) {
+            let has_room = if self.end < self.buffer.len() { Ok(()) } else { self.make_room() };
+            match has_room.and_then(|()| self.input.read(&mut self.buffer[self.end..])) {
                 Ok(0) => self.is_at_end = true,
                 Ok(count) => self.end += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -69,15 +69,19 @@ impl<R: Read> Window<R> {
     ///
     /// Each move is paid for by as many bytes gone past before: reading takes time in proportion to the
     /// input, whatever stands in it.
-    fn make_room(&mut self) {
+    fn make_room(&mut self) -> io::Result<()> {
         let half = self.buffer.len() / 2;
         if self.start >= half {
             self.buffer.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
         } else {
             // At the largest, this is not reached: more than half would be ahead, and that is enough.
-            self.buffer.resize((4 * half).min(2 * AHEAD_BYTES_MAX), 0);
+            let mut larger = memory::room((4 * half).min(2 * AHEAD_BYTES_MAX))?;
+            larger.extend_from_slice(&self.buffer);
+            larger.resize(larger.capacity(), 0);
+            self.buffer = larger;
         }
+        Ok(())
     }
 }
 

@@ -1,13 +1,14 @@
 //! What has to be done now and then, whether or not datagrams come.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::watch::{self, Listener, Watch};
 use crate::account::say;
+use crate::memory;
 
 /// How often it looks around.
 const EVERY: Duration = Duration::from_millis(100);
@@ -50,12 +51,25 @@ pub struct Housekeeper {
 }
 
 impl Housekeeper {
+    /// Starts it, if there is memory for what all threads take while the ingest runs.
+    ///
+    /// It looks itself: glibc gives a thread a heap of its own if there are addresses for it, 64 MiB, and else
+    /// whole pages for each allocation; what the heap of the first thread has free is then of no use to it.
     pub fn start(watch: Arc<Watch>) -> io::Result<Self> {
         let ending = Arc::new(AtomicBool::new(false));
+        let (checked, is_checked) = mpsc::sync_channel(1);
         let thread = thread::Builder::new().name("housekeeper".to_owned()).spawn({
             let ending = Arc::clone(&ending);
-            move || run(&watch, &ending)
+            move || {
+                let result = memory::check(0);
+                let may_run = result.is_ok();
+                let _ = checked.send(result); // which is waited for
+                if may_run {
+                    run(&watch, &ending);
+                }
+            }
         })?;
+        is_checked.recv().unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()))?;
         Ok(Self { thread, ending })
     }
 

@@ -27,6 +27,7 @@ use crate::account::{Account, ShardAccount, SourceAccount, say};
 use crate::args::IngestOptions;
 use crate::events;
 use crate::failure::Failure;
+use crate::memory;
 use crate::metrics::{self, Board};
 use crate::probe::Tracker;
 use crate::screen::{Rules, Screen};
@@ -125,7 +126,10 @@ impl Ingest {
         }
         let stop = stop.or_at(options.duration.and_then(|duration| Instant::now().checked_add(duration)));
         let place = bound.iter().map(|bound| bound.pipeline.ha().to_string()).collect::<Vec<_>>().join(", ");
-        let no_thread = |error| Failure::run(format!("cannot start a thread: {error}"));
+        let no_thread = |error: io::Error| match error.kind() {
+            io::ErrorKind::OutOfMemory => Failure::run(memory::TOO_LITTLE),
+            _ => Failure::run(format!("cannot start a thread: {error}")),
+        };
         let board = metrics.map(|listener| Board::serve(listener).map_err(no_thread)).transpose()?;
         let leads_back = |to| listen::leads_back(&bound, &options.join, to);
         let entries = sinks::open(&options, &place, leads_back, &stop)?;
@@ -141,6 +145,7 @@ impl Ingest {
                 _ => no_thread(error),
             })?))
         };
+        memory::check(0).map_err(no_thread)?; // before the table of --rate-limit
         let screen = Arc::new(Screen::new(rules(&options)));
         let quota = Arc::new(Quota::new(options.count));
         let (mut pipelines, mut listeners) = (Vec::new(), Vec::new());
@@ -229,10 +234,8 @@ impl Ingest {
             sinks.begin_end();
         }
         // All at once: each takes its time.
-        let stats: Vec<PipelineStats> = thread::scope(|scope| {
-            let stops: Vec<_> = pipelines.into_iter().map(|pipeline| scope.spawn(|| pipeline.stop())).collect();
-            stops.into_iter().map(|stop| stop.join().expect("a stop passes on panics of its threads only")).collect()
-        });
+        pipelines.iter().for_each(Pipeline::begin_stop);
+        let stats: Vec<PipelineStats> = pipelines.into_iter().map(Pipeline::stop).collect();
         housekeeper.end(); // the last drops go with the last chunks
         let mut account = Account::default();
         let mut failure = None;
@@ -273,11 +276,15 @@ fn start_one(
     let Bound { pipeline, sockets, is_passed } = bound;
     let (local, buffer) = (pipeline.ha(), pipeline.buf_report(Direction::Receive));
     let losses = Arc::new(Losses::new(sockets, is_passed));
-    let mut hands = Vec::new();
-    let pipeline = pipeline.start_with(|_| {
+    let threads = pipeline.handling_threads();
+    memory::check(threads * hand::BYTES)?;
+    let new_hand = |_| {
         let writer = sinks.map(|sinks| Writer::new(Arc::clone(sinks), local, Arc::clone(&losses)));
-        let hand = Arc::new(Hand::new(writer, Arc::clone(screen), Arc::clone(quota)));
-        hands.push(Arc::clone(&hand));
+        Arc::new(Hand::new(writer, Arc::clone(screen), Arc::clone(quota)))
+    };
+    let hands: Vec<Arc<Hand>> = (0..threads).map(new_hand).collect();
+    let pipeline = pipeline.start_with(|thread| {
+        let hand = Arc::clone(&hands[thread]);
         move |batch| hand.take(batch)
     })?;
     let monitor = pipeline.monitor();

@@ -11,6 +11,7 @@ use hio_udp::pcapng::{self, Packet, Statistics};
 
 use super::block;
 use super::losses::Losses;
+use crate::memory;
 
 /// A chunk is handed over when it holds this much.
 pub const CHUNK_BYTES: usize = 1 << 20;
@@ -33,14 +34,8 @@ impl Chunk {
 }
 
 /// Room for a chunk: the last block may begin just before it is full.
-///
-/// # Errors
-///
-/// [`io::ErrorKind::OutOfMemory`] if the system has not as much, where a plain `Vec` would end the program.
 pub fn new_room() -> io::Result<Vec<u8>> {
-    let mut room = Vec::new();
-    room.try_reserve_exact(CHUNK_BYTES + BLOCK_BYTES_MAX).map_err(|_| io::ErrorKind::OutOfMemory)?;
-    Ok(room)
+    memory::room(CHUNK_BYTES + BLOCK_BYTES_MAX)
 }
 
 /// What became of all datagrams since the start, as the chunks tell that a sink has had.

@@ -9,6 +9,7 @@ use super::directory;
 use super::ledger::{Ledger, Trouble};
 use super::{Sink, line, opening};
 use crate::account::say;
+use crate::memory;
 
 /// Lines are written when they are this long together.
 const WRITE_BYTES: usize = 256 << 10;
@@ -45,7 +46,7 @@ impl Jsonl {
     pub fn append(path: &Path, name: &str) -> io::Result<Self> {
         let mut jsonl = Self::new(Place::open(path, name)?, name);
         jsonl.path = Some(path.to_owned());
-        jsonl.lines.try_reserve_exact(WRITE_BYTES * 2).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        jsonl.lines = memory::room(WRITE_BYTES * 2)?;
         Ok(jsonl)
     }
 

@@ -14,8 +14,11 @@ use ruzstd::encoding::{CompressionLevel, compress};
 
 use super::ledger::{Ledger, Trouble};
 use super::{directory, opening};
+use crate::memory;
 
 const BUFFER_BYTES: usize = 1 << 20;
+/// More than the compressor takes, which ends the program where it does not get it.
+const COMPRESSOR_BYTES: usize = 10 << 20;
 
 /// The keeper's end.
 pub struct Packer {
@@ -80,6 +83,7 @@ impl Packing {
     }
 
     fn write(&self, closed: &Path, part: &Path) -> io::Result<()> {
+        memory::check(COMPRESSOR_BYTES)?;
         let from = File::open(closed)?;
         let modified = from.metadata()?.modified()?;
         let to = opening::create_new(part)?;
