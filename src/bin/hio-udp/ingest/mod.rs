@@ -155,6 +155,9 @@ impl Ingest {
                 io::ErrorKind::InvalidInput => {
                     Failure::run(format!("cannot keep a thread on its processor: {error}; choose another --pin"))
                 }
+                _ if !options.pin.is_empty() => {
+                    Failure::run(format!("cannot start a thread, or keep it on the processor of --pin: {error}"))
+                }
                 _ => no_thread(error),
             })?;
             pipelines.push(pipeline);

@@ -312,6 +312,7 @@ impl Finished {
                 "cannot write '{sink}': {error}; it holds the first {written} datagrams whole; free some space or \
                  choose another --out"
             ),
+            Some(error) if *not_written == 0 => format!("cannot close {sink}: {error}; all datagrams were written"),
             Some(error) => format!("cannot write to {sink}: {error}; {not_written} datagrams were not written"),
             None => {
                 let reasons: Vec<&str> = self.account.not_written_by_reason.keys().map(String::as_str).collect();
@@ -328,7 +329,8 @@ fn finish(feed: &Feed, delivered: u64, patience: Duration) -> Finished {
     let mut reasons = ledger.reasons();
     // What a sink was never given, or did not take before it was given up.
     let told: u64 = reasons.values().sum();
-    let not_written = delivered - written;
+    // Of a batch whose handler panicked, a sink may have more than was counted as delivered.
+    let not_written = delivered.saturating_sub(written);
     if not_written > told {
         *reasons.entry("not taken before the end".to_owned()).or_insert(0) += not_written - told;
     }
@@ -342,11 +344,33 @@ fn finish(feed: &Feed, delivered: u64, patience: Duration) -> Finished {
         waited_s: feed.waited().as_secs_f64(),
     };
     if feed.is_given_up() {
-        let late = || io::Error::new(io::ErrorKind::TimedOut, format!("no write has ended in {patience:?}"));
+        let late = || io::Error::new(io::ErrorKind::TimedOut, format!("no call has ended in {patience:?}"));
         error.get_or_insert_with(late);
     }
     if feed.is_finished() && !feed.join() {
         error = Some(io::Error::other("its thread panicked: this is a bug, please report it"));
     }
     Finished { kind, account, calls, error }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sink_that_has_written_more_than_was_counted_as_delivered_lacks_nothing() {
+        let ledger = Arc::new(Ledger::default());
+        ledger.wrote(5, 500);
+        let entry = Entry {
+            name: "null".to_owned(),
+            kind: "null",
+            when_full: WhenFull::Wait,
+            is_prompt: false,
+            sink: Box::new(null::Null),
+            ledger,
+        };
+        let sinks = Sinks::start(vec![entry], 0, Stop::default(), Duration::from_secs(5)).unwrap();
+        let account = &sinks.finish(3, 0)[0].account;
+        assert_eq!((account.written, account.not_written), (5, 0));
+    }
 }
