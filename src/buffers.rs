@@ -4,8 +4,6 @@ use std::fmt;
 use std::io;
 use std::net::UdpSocket;
 
-use socket2::SockRef;
-
 use crate::sys::socket as sys_socket;
 
 /// One of a socket's two buffers, and what limits its size on Linux.
@@ -25,20 +23,18 @@ impl Direction {
         }
     }
 
-    fn get(self, socket: &UdpSocket) -> io::Result<usize> {
-        let socket = SockRef::from(socket);
-        match self {
+    pub(crate) fn get(self, socket: &UdpSocket) -> io::Result<usize> {
+        sys_socket::get(socket, |socket| match self {
             Self::Receive => socket.recv_buffer_size(),
             Self::Send => socket.send_buffer_size(),
-        }
+        })
     }
 
     fn set(self, socket: &UdpSocket, bytes: usize) -> io::Result<()> {
-        let socket = SockRef::from(socket);
-        match self {
+        sys_socket::set(socket, |socket| match self {
             Self::Receive => socket.set_recv_buffer_size(bytes),
             Self::Send => socket.set_send_buffer_size(bytes),
-        }
+        })
     }
 
     fn force(self, socket: &UdpSocket, bytes: usize) -> io::Result<()> {

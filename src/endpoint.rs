@@ -7,7 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
-use socket2::{Socket, Type};
+use socket2::Type;
 
 use crate::buffers::{self, BufReport, Direction, Want};
 use crate::config::{Ha, PeerConfig};
@@ -29,13 +29,13 @@ pub(crate) enum Sharing {
 }
 
 impl Sharing {
-    fn set(self, socket: &Socket) -> io::Result<()> {
+    fn set(self, socket: &UdpSocket) -> io::Result<()> {
         if self == Self::Anybody {
-            socket.set_reuse_address(true)?;
+            sys_socket::set(socket, |socket| socket.set_reuse_address(true))?;
         }
         #[cfg(all(unix, not(any(target_os = "solaris", target_os = "illumos"))))]
         if self != Self::Nobody {
-            socket.set_reuse_port(true)?;
+            sys_socket::set(socket, |socket| socket.set_reuse_port(true))?;
         }
         #[cfg(windows)]
         if self == Self::Nobody {
@@ -139,17 +139,16 @@ impl Endpoint {
     fn try_open(&mut self) -> io::Result<()> {
         let socket = sys_socket::create(self.ha)?;
         if self.bcast {
-            socket.set_broadcast(true)?;
+            sys_socket::set(&socket, |socket| socket.set_broadcast(true))?;
         }
         self.sharing.set(&socket)?;
-        socket.set_nonblocking(true)?;
-        let socket = UdpSocket::from(socket);
+        sys_socket::set(&socket, |socket| socket.set_nonblocking(true))?;
         let reports = self.set_buffers(&socket, self.bs)?;
         // Everything is set before the bind: the first datagram must find it so.
         self.set_metadata_options(&socket)?;
         sys_socket::bind(&socket, self.ha)?;
         self.multicast.apply(&socket, self.ha.is_ipv6())?;
-        self.ha = socket.local_addr()?;
+        self.ha = sys_socket::local_addr(&socket)?;
         self.keep(socket, reports, 0);
         Ok(())
     }
@@ -159,12 +158,12 @@ impl Endpoint {
     /// What it has dropped before is not this endpoint's.
     pub(crate) fn adopt(&mut self, socket: UdpSocket) -> io::Result<()> {
         self.close();
-        self.ha = socket.local_addr()?;
+        self.ha = sys_socket::local_addr(&socket)?;
         if !is_udp(&socket)? || self.ha.port() == 0 {
             let message = format!("the socket passed on {} is no bound UDP socket", self.ha);
             return Err(io::Error::new(ErrorKind::InvalidInput, message));
         }
-        socket.set_nonblocking(true)?;
+        sys_socket::set(&socket, |socket| socket.set_nonblocking(true))?;
         let reports = self.set_buffers(&socket, 0)?;
         self.set_metadata_options(&socket)?;
         self.multicast.apply(&socket, self.ha.is_ipv6())?;
@@ -222,7 +221,7 @@ impl Endpoint {
     /// Lets others of the same group bind the same address and port from now on: see [`Sharing::Group`].
     pub(crate) fn open_group(&self) -> io::Result<()> {
         #[cfg(all(unix, not(any(target_os = "solaris", target_os = "illumos"))))]
-        socket2::SockRef::from(self.socket()?).set_reuse_port(true)?;
+        sys_socket::set(self.socket()?, |socket| socket.set_reuse_port(true))?;
         Ok(())
     }
 
@@ -261,8 +260,8 @@ impl Endpoint {
     /// (send, receive) in bytes as the kernel reports them; (0, 0) while closed (H32, H33).
     pub(crate) fn actual_buf_sizes(&self) -> (usize, usize) {
         let Some(socket) = &self.socket else { return (0, 0) };
-        let socket = socket2::SockRef::from(socket);
-        (socket.send_buffer_size().unwrap_or(0), socket.recv_buffer_size().unwrap_or(0))
+        let size = |direction| Direction::get(direction, socket).unwrap_or(0);
+        (size(Direction::Send), size(Direction::Receive))
     }
 
     pub(crate) fn buf_report(&self, direction: Direction) -> Option<BufReport> {
@@ -323,10 +322,9 @@ fn ignore_unsupported(result: io::Result<()>) -> io::Result<()> {
 
 /// Where the system tells: UDP-Lite, or ICMP's ping, has datagrams and ports too.
 fn is_udp(socket: &UdpSocket) -> io::Result<bool> {
-    let socket = socket2::SockRef::from(socket);
     #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
-    if socket.protocol()? != Some(socket2::Protocol::UDP) {
+    if sys_socket::get(socket, socket2::Socket::protocol)? != Some(socket2::Protocol::UDP) {
         return Ok(false);
     }
-    Ok(socket.r#type()? == Type::DGRAM)
+    Ok(sys_socket::get(socket, socket2::Socket::r#type)? == Type::DGRAM)
 }

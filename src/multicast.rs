@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 
-use socket2::SockRef;
+use crate::sys::socket as sys_socket;
 
 /// The network interface that a multicast group is joined on, or that datagrams to groups leave by.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -99,11 +99,10 @@ impl Multicast {
 fn refuse_other_groups(socket: &UdpSocket, is_ipv6: bool) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {
-        let socket = SockRef::from(socket);
         // An IPv6 socket may have IPv4 datagrams too.
-        socket.set_multicast_all_v4(false)?;
+        sys_socket::set(socket, |socket| socket.set_multicast_all_v4(false))?;
         if is_ipv6 {
-            socket.set_multicast_all_v6(false)?;
+            sys_socket::set(socket, |socket| socket.set_multicast_all_v6(false))?;
         }
     }
     #[cfg(not(target_os = "linux"))]
@@ -131,8 +130,7 @@ enum Membership {
 }
 
 fn change_membership(socket: &UdpSocket, group: IpAddr, on: Interface, change: Membership) -> io::Result<()> {
-    let socket = SockRef::from(socket);
-    match (group, on) {
+    sys_socket::set(socket, |socket| match (group, on) {
         (IpAddr::V4(group), Interface::Any | Interface::Address(_)) => {
             let address = if let Interface::Address(address) = on { address } else { Ipv4Addr::UNSPECIFIED };
             match change {
@@ -156,27 +154,30 @@ fn change_membership(socket: &UdpSocket, group: IpAddr, on: Interface, change: M
             }
         }
         _ => Err(wrong_interface(on, &group.to_string())),
-    }
+    })
 }
 
 fn set_hops(socket: &UdpSocket, is_ipv6: bool, hops: u32) -> io::Result<()> {
-    let socket = SockRef::from(socket);
-    if is_ipv6 { socket.set_multicast_hops_v6(hops) } else { socket.set_multicast_ttl_v4(hops) }
+    sys_socket::set(socket, |socket| match is_ipv6 {
+        true => socket.set_multicast_hops_v6(hops),
+        false => socket.set_multicast_ttl_v4(hops),
+    })
 }
 
 fn set_loop(socket: &UdpSocket, is_ipv6: bool, on: bool) -> io::Result<()> {
-    let socket = SockRef::from(socket);
-    if is_ipv6 { socket.set_multicast_loop_v6(on) } else { socket.set_multicast_loop_v4(on) }
+    sys_socket::set(socket, |socket| match is_ipv6 {
+        true => socket.set_multicast_loop_v6(on),
+        false => socket.set_multicast_loop_v4(on),
+    })
 }
 
 fn set_interface(socket: &UdpSocket, is_ipv6: bool, by: Interface) -> io::Result<()> {
-    let socket = SockRef::from(socket);
-    match (is_ipv6, by) {
+    sys_socket::set(socket, |socket| match (is_ipv6, by) {
         (true, Interface::Index(index)) => socket.set_multicast_if_v6(index),
         (true, Interface::Any) => socket.set_multicast_if_v6(0),
         (false, Interface::Address(address)) => socket.set_multicast_if_v4(&address),
         (false, Interface::Any) => socket.set_multicast_if_v4(&Ipv4Addr::UNSPECIFIED),
         (true, Interface::Address(_)) => Err(wrong_interface(by, "an IPv6 socket")),
         (false, Interface::Index(_)) => Err(wrong_interface(by, "an IPv4 socket")),
-    }
+    })
 }

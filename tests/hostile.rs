@@ -142,7 +142,10 @@ fn forged_numbers_of_blast_are_counted_and_neither_told_nor_believed() {
     let (code, account, said) = ingest.stop();
     assert_eq!((code, said.as_str()), (0, ""));
     assert_adds_up(&account, FORGED as u64);
-    assert!(number(&account, "malformed") <= number(&account, "delivered"), "{account}");
+    let malformed = number(&account, "malformed");
+    assert!(malformed > 0 && malformed <= number(&account, "delivered"), "{account}");
+    assert!(account["sent_seen"].is_null(), "no number is believed: {account}");
+    assert_eq!(["gaps", "duplicates", "reordered"].map(|name| number(&account, name)), [0; 3], "{account}");
     assert!(before < 256 << 10, "{before} kB");
 }
 

@@ -1,8 +1,10 @@
 //! What opening meets.
 
 use super::table::{BIND, OPTION, SOCKET};
+use std::net::Ipv4Addr;
+
 use super::*;
-use crate::Direction;
+use crate::{BoundPipeline, Direction, Interface, Pipeline, Spread};
 
 /// The system's limit for one direction, if it says.
 #[cfg(target_os = "linux")]
@@ -69,46 +71,72 @@ fn t20_where_force_is_allowed_nothing_is_clamped() {
     assert_eq!(small.actual_buf_sizes().1, report.actual_bytes);
 }
 
-/// A peer with every setting that asks the kernel for an option.
-fn closed_with_all_options<T: Transport>() -> T {
-    T::new(config().rx_time(true).dst_addr(true).ecn(true).gram_size(65_535).coalesce(true).reopen(false)).unwrap()
+/// What an error of a call means to an open.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Costs {
+    /// It fails.
+    TheOpen,
+    /// It fails, unless the system does not have the option.
+    TheOpenUnlessMissing,
+    /// It goes on without.
+    Nothing,
+}
+use Costs::{Nothing, TheOpen, TheOpenUnlessMissing};
+
+/// A closed peer with every setting that asks the kernel for an option.
+macro_rules! closed_with_all_options {
+    ($peer:ty) => {{
+        let config = config().exclusive(false).bcast(true).recv_buf_bytes(65_536).send_buf_bytes(65_536);
+        let config = config.rx_time(true).dst_addr(true).ecn(true).gram_size(65_535).coalesce(true);
+        let mut peer = <$peer>::new(config.reopen(false)).unwrap();
+        peer.join_multicast(GROUP.into(), Interface::Address(Ipv4Addr::LOCALHOST)).unwrap();
+        peer.set_multicast_ttl(2).unwrap();
+        peer.set_multicast_loop(false).unwrap();
+        peer.set_multicast_interface(Interface::Address(Ipv4Addr::LOCALHOST)).unwrap();
+        peer
+    }};
 }
 
-fn refused_opens<T: Transport>() {
+const GROUP: Ipv4Addr = Ipv4Addr::new(239, 255, 7, 7);
+
+fn refused_opens<T: Transport>(mut peer: T) {
     let faults = Faults::new();
-    let mut peer: T = closed_with_all_options();
     peer.reopen().unwrap();
-    let options = fault::made(Call::SetOption) as usize;
-    assert_eq!(
-        options,
-        if !is_batch::<T>() {
-            1
-        } else if BACKEND == "mmsg" {
-            5
-        } else {
-            4
-        }
-    );
-    // The last of them asks for coalescing.
-    let set_last = if options == 5 { 4 } else { options };
-    for (call, errnos, calls) in [(Call::Socket, SOCKET, 1), (Call::Bind, BIND, 1), (Call::SetOption, OPTION, options)]
-    {
-        for &errno in errnos {
-            for at in 0..calls {
-                let is_spared = call == Call::SetOption && (errno == libc::ENOPROTOOPT || at == set_last);
-                fault::clear();
-                faults.inject(call, at, 1, Fault::Errno(errno));
-                let mut result = Ok(());
-                let logged = logged_by(|| result = peer.reopen());
-                assert!(fault::is_over(), "{call:?} {errno} at {at}");
-                // An option the system does not have is no reason not to open, nor is coalescing.
-                assert_eq!(result.as_ref().err().and_then(std::io::Error::raw_os_error), (!is_spared).then_some(errno));
-                assert_eq!((peer.opened(), logged.len()), (is_spared, usize::from(!is_spared)), "{logged:?}");
-                if !is_spared {
-                    assert!(logged[0].starts_with("ERROR Error opening UDP 127."), "{logged:?}");
-                    assert_eq!(peer.receive().unwrap_err().kind(), std::io::ErrorKind::NotConnected);
-                    assert_eq!(peer.send(b"x", peer.ha()).unwrap_err().kind(), std::io::ErrorKind::NotConnected);
-                }
+    // Broadcast, both ways of sharing, no blocking.
+    let mut options = vec![TheOpen; 4];
+    // Both buffers, which are the system's then; the drop counter.
+    options.extend([Nothing, Nothing, TheOpenUnlessMissing]);
+    if is_batch::<T>() {
+        options.extend([TheOpenUnlessMissing; 3]); // time, destination, ECN
+        options.extend((BACKEND == "mmsg").then_some(Nothing)); // coalescing
+    }
+    // Membership, hops, loop, interface.
+    options.extend([TheOpen; 4]);
+    assert_eq!(fault::made(Call::SetOption), options.len() as u64);
+    // Each buffer before and after, and the address.
+    assert_eq!(fault::made(Call::GetNeeded), 5);
+    let calls =
+        [(Call::Socket, SOCKET, &[TheOpen][..]), (Call::Bind, BIND, &[TheOpen]), (Call::SetOption, OPTION, &options)];
+    for (call, errnos, costs) in calls.into_iter().chain([(Call::GetNeeded, OPTION, &[TheOpen; 5][..])]) {
+        for (&errno, (at, costs)) in errnos.iter().flat_map(|errno| costs.iter().enumerate().map(move |at| (errno, at)))
+        {
+            let is_spared = *costs == Nothing || (*costs == TheOpenUnlessMissing && errno == libc::ENOPROTOOPT);
+            fault::clear();
+            faults.inject(call, at, 1, Fault::Errno(errno));
+            let mut result = Ok(());
+            let logged = logged_by(|| result = peer.reopen());
+            assert!(fault::is_over(), "{call:?} {errno} at {at}");
+            assert_eq!(
+                result.as_ref().err().and_then(std::io::Error::raw_os_error),
+                (!is_spared).then_some(errno),
+                "{call:?} at {at}"
+            );
+            assert_eq!((peer.opened(), logged.len()), (is_spared, usize::from(!is_spared)), "{logged:?}");
+            if !is_spared {
+                assert!(logged[0].starts_with("ERROR Error opening UDP 127."), "{logged:?}");
+                assert_eq!(peer.actual_buf_sizes(), (0, 0));
+                assert_eq!(peer.receive().unwrap_err().kind(), std::io::ErrorKind::NotConnected);
+                assert_eq!(peer.send(b"x", peer.ha()).unwrap_err().kind(), std::io::ErrorKind::NotConnected);
             }
         }
     }
@@ -122,8 +150,94 @@ fn refused_opens<T: Transport>() {
 
 #[test]
 fn every_errno_of_an_open_is_given_and_told_once_and_the_peer_may_be_opened_again() {
-    refused_opens::<Peer>();
-    refused_opens::<BatchPeer>();
+    refused_opens(closed_with_all_options!(Peer));
+    refused_opens(closed_with_all_options!(BatchPeer));
+}
+
+#[test]
+fn a_multicast_option_of_an_open_peer_that_is_refused_is_not_remembered() {
+    /// Something that a peer is asked for.
+    type Asked = fn(&mut Peer) -> std::io::Result<()>;
+    const ON: Interface = Interface::Address(Ipv4Addr::LOCALHOST);
+    let faults = Faults::new();
+    let mut peer: Peer = open();
+    let options_of_an_open = |peer: &mut Peer| {
+        fault::clear();
+        peer.reopen().unwrap();
+        fault::made(Call::SetOption)
+    };
+    let plain = options_of_an_open(&mut peer);
+    let asked: [Asked; 4] = [
+        |peer| peer.join_multicast(GROUP.into(), ON),
+        |peer| peer.set_multicast_ttl(2),
+        |peer| peer.set_multicast_loop(false),
+        |peer| peer.set_multicast_interface(ON),
+    ];
+    for errno in OPTION {
+        for ask in asked {
+            faults.errno(Call::SetOption, 1, *errno);
+            assert_eq!(ask(&mut peer).unwrap_err().raw_os_error(), Some(*errno));
+            assert_eq!((peer.opened(), options_of_an_open(&mut peer)), (true, plain), "{errno}");
+        }
+    }
+    asked[0](&mut peer).unwrap();
+    for errno in OPTION {
+        faults.errno(Call::SetOption, 1, *errno);
+        assert_eq!(peer.leave_multicast(GROUP.into(), ON).unwrap_err().raw_os_error(), Some(*errno));
+        assert_eq!(options_of_an_open(&mut peer), plain + 1, "still a member: {errno}");
+    }
+    peer.leave_multicast(GROUP.into(), ON).unwrap();
+    assert_eq!(options_of_an_open(&mut peer), plain);
+}
+
+/// Makes every call of `bind` fail in turn, for as long as there is one; each time the error is given, and the next
+/// pipeline finds the port free.
+fn refused_pipelines(call: Call, errnos: &[i32], bind: impl Fn() -> std::io::Result<BoundPipeline>) {
+    let faults = Faults::new();
+    drop(bind().unwrap());
+    for at in 0..fault::made(call) as usize {
+        for errno in errnos.iter().filter(|errno| **errno != libc::ENOPROTOOPT) {
+            fault::clear();
+            faults.inject(call, at, 1, Fault::Errno(*errno));
+            let errno_given = bind().err().and_then(|error| error.raw_os_error());
+            assert!(fault::is_over(), "{call:?} {errno} at {at}");
+            assert_eq!(errno_given, Some(*errno), "{call:?} {errno} at {at}");
+        }
+    }
+    drop(bind().unwrap());
+}
+
+#[test]
+fn a_pipeline_whose_socket_is_refused_at_any_call_holds_no_port() {
+    let port = std::net::UdpSocket::bind((own_host(), 0)).unwrap().local_addr().unwrap().port();
+    let config = || PeerConfig::new().ha((own_host(), port)).gram_size(64).bc(4).bs(0).coalesce(false).segment(false);
+    let one = || Pipeline::builder(config()).bind();
+    let two = || Pipeline::builder(config()).shards(2).spread(Spread::Random).bind();
+    let own_groups = || Pipeline::builder(config()).join(GROUP.into(), Interface::Address(Ipv4Addr::LOCALHOST)).bind();
+    for (call, errnos) in
+        [(Call::Socket, SOCKET), (Call::Bind, BIND), (Call::SetOption, OPTION), (Call::GetNeeded, OPTION)]
+    {
+        refused_pipelines(call, errnos, one);
+        // With a group for both to bind, and a program that says which of them a datagram goes to.
+        refused_pipelines(call, errnos, two);
+        refused_pipelines(call, errnos, own_groups);
+    }
+}
+
+#[test]
+fn a_passed_socket_that_is_refused_at_any_call_is_closed() {
+    let port = std::net::UdpSocket::bind((own_host(), 0)).unwrap().local_addr().unwrap().port();
+    let passed = || {
+        let socket = std::net::UdpSocket::bind((own_host(), port)).expect("the port is free again");
+        Pipeline::builder(PeerConfig::new().gram_size(64).bc(4).coalesce(false).segment(false)).sockets([socket]).bind()
+    };
+    // Its name, protocol, type and both buffers; no blocking and the drop counter.
+    for (call, calls) in [(Call::GetNeeded, 5), (Call::SetOption, 2)] {
+        refused_pipelines(call, OPTION, passed);
+        fault::clear();
+        drop(passed().unwrap());
+        assert_eq!(fault::made(call), calls);
+    }
 }
 
 #[test]
@@ -138,6 +252,19 @@ fn an_option_that_cannot_be_read_costs_what_it_tells_and_nothing_else() {
         assert_eq!(peer.fill().unwrap().len(), 4);
         let stats = peer.stats();
         assert_eq!((stats.grams_sent, stats.grams_received, stats.kernel_dropped), (4, 4, 0), "{errno}");
+        if BACKEND == "mmsg" {
+            // What overflows is known from the next datagram.
+            let mut small = BatchPeer::new(config().recv_buf_bytes(4_096)).unwrap();
+            let me = small.ha();
+            let grams = vec![[b'#', 0]; 200];
+            assert_eq!(small.send_batch(to(&grams, me)).sent, 200);
+            while !small.fill().unwrap().is_empty() {}
+            small.send(b"next", me).unwrap();
+            assert_eq!(receive_one(&mut small), b"next");
+            let stats = small.stats();
+            assert!(stats.kernel_dropped > 0, "{errno}: {stats:?}");
+            assert_eq!(stats.kernel_dropped + stats.grams_received, 201, "{errno}");
+        }
         fault::clear();
     }
 }

@@ -74,3 +74,18 @@ fn a_stop_to_which_nothing_is_given_though_its_socket_holds_datagrams_says_so() 
         assert_eq!((total.grams_accounted(), total.receive_errors, total.is_unread), (1, 0, true), "{errno}");
     }
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_stop_whose_filter_is_refused_reads_out_without_it() {
+    for errno in super::table::OPTION {
+        let pipeline = Pipeline::builder(PeerConfig::new().ha((own_host(), 0)).gram_size(64).bc(4)).workers(0);
+        let pipeline = pipeline.start(move |_| fault::inject(Call::SetOption, 0, 1, Fault::Errno(*errno))).unwrap();
+        let mut from: BatchPeer = open();
+        from.send(b"first", pipeline.ha()).unwrap();
+        wait_for(&pipeline, |stats| stats.total().grams_delivered == 1);
+        assert_eq!(from.send_batch(to(&numbered(40), pipeline.ha())).sent, 40);
+        let total = pipeline.stop().total();
+        assert_eq!((total.grams_accounted(), total.is_unread), (41, false), "{errno}");
+    }
+}

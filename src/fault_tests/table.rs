@@ -103,8 +103,22 @@ pub(super) const SOCKET: &[i32] = &[EACCES, EAFNOSUPPORT, EINVAL, EMFILE, ENFILE
 pub(super) const BIND: &[i32] =
     &[EACCES, EADDRINUSE, EADDRNOTAVAIL, EBADF, EFAULT, EINVAL, ENODEV, ENOMEM, ENOTSOCK, EPERM];
 
-/// What setsockopt(2), getsockopt(2) and socket(7) name.
-pub(super) const OPTION: &[i32] = &[EACCES, EBADF, EFAULT, EINVAL, ENOMEM, ENOPROTOOPT, ENOTSOCK, EPERM];
+/// What setsockopt(2), getsockopt(2), getsockname(2), fcntl(2) and socket(7) name, and ip(7) for memberships.
+pub(super) const OPTION: &[i32] = &[
+    EACCES,
+    EADDRINUSE,
+    EADDRNOTAVAIL,
+    EBADF,
+    EFAULT,
+    EINVAL,
+    EISCONN,
+    ENOBUFS,
+    ENODEV,
+    ENOMEM,
+    ENOPROTOOPT,
+    ENOTSOCK,
+    EPERM,
+];
 
 /// Holds docs/RELIABILITY.md to this table: what it says of each errno is what the row says.
 #[test]

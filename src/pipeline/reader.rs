@@ -202,7 +202,8 @@ fn refuse_new_datagrams(endpoint: &Endpoint) -> bool {
         /// BPF_RET | BPF_K: give a constant (linux/filter.h).
         const RETURN_CONSTANT: u16 = 0x06;
         let keep_nothing = socket2::SockFilter::new(RETURN_CONSTANT, 0, 0, 0);
-        endpoint.socket().is_ok_and(|socket| socket2::SockRef::from(socket).attach_filter(&[keep_nothing]).is_ok())
+        let refuse = |to| socket::set(to, |socket| socket.attach_filter(&[keep_nothing]));
+        endpoint.socket().and_then(refuse).is_ok()
     }
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     {

@@ -26,6 +26,7 @@ mod linux {
 
     use libc::{c_ulong, c_ushort, c_void, socklen_t};
 
+    use super::super::{Call, fault};
     use super::{Instruction, UdpSocket, io};
 
     // `struct sock_filter` and `struct sock_fprog` (linux/filter.h).
@@ -42,6 +43,7 @@ mod linux {
             .map(|i| libc::sock_filter { code: i.code, jt: i.skip_if, jf: i.skip_else, k: i.value })
             .collect();
         let len = c_ushort::try_from(filters.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+        fault::limit(Call::SetOption)?;
         let program = libc::sock_fprog { len, filter: filters.as_mut_ptr() };
         // SAFETY: the option value is one sock_fprog on this stack frame, with its true size; its pointer
         // leads to `len` instructions in `filters`, which outlives the call. The kernel copies both before

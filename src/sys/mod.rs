@@ -105,12 +105,13 @@ pub enum Call {
     Socket,
     /// `bind`.
     Bind,
-    /// `setsockopt` with an option that is set in this folder.
-    #[cfg_attr(not(any(target_os = "linux", windows)), allow(dead_code))]
+    /// `setsockopt`, and what makes a socket not block.
     SetOption,
-    /// `getsockopt` with an option that is read in this folder.
+    /// `getsockopt` with an option that can be done without.
     #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
     GetOption,
+    /// `getsockopt` and `getsockname`, without whose answer nothing is opened.
+    GetNeeded,
     /// `recvmmsg`, `recvfrom`: anything that receives.
     Recv,
     /// `sendmmsg`, `sendto`: anything that sends.

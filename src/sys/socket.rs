@@ -198,15 +198,32 @@ pub(crate) use options::{
 };
 
 /// A UDP socket for addresses like `addr`.
-pub(crate) fn create(addr: SocketAddr) -> io::Result<Socket> {
+pub(crate) fn create(addr: SocketAddr) -> io::Result<UdpSocket> {
     fault::limit(Call::Socket)?;
-    Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))
+    Ok(Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?.into())
 }
 
 /// Gives a socket its local address.
 pub(crate) fn bind(socket: &UdpSocket, addr: SocketAddr) -> io::Result<()> {
     fault::limit(Call::Bind)?;
     SockRef::from(socket).bind(&addr.into())
+}
+
+/// Sets an option that `socket2` knows.
+pub(crate) fn set(socket: &UdpSocket, option: impl FnOnce(&Socket) -> io::Result<()>) -> io::Result<()> {
+    fault::limit(Call::SetOption)?;
+    option(&SockRef::from(socket))
+}
+
+/// Reads an option that `socket2` knows, or an address, without which nothing is opened.
+pub(crate) fn get<T>(socket: &UdpSocket, option: impl FnOnce(&Socket) -> io::Result<T>) -> io::Result<T> {
+    fault::limit(Call::GetNeeded)?;
+    option(&SockRef::from(socket))
+}
+
+/// The address that a socket has been given.
+pub(crate) fn local_addr(socket: &UdpSocket) -> io::Result<SocketAddr> {
+    get(socket, |_| socket.local_addr())
 }
 
 /// Receives one datagram, cut at `buffer`'s length: the plain call of `Peer`.
