@@ -11,7 +11,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::options::Options;
 use super::values::values;
-use super::{CONFIG, Origin, Problem, Setting};
+use super::{CONFIG, Origin, Problem, Setting, shown};
 
 /// A configuration is small; what is larger is some other file.
 const BYTES_MAX: u64 = 1 << 20;
@@ -69,7 +69,7 @@ fn settings_of(options: &mut Options, text: &str) -> Result<Vec<Setting>, Vec<Pr
             }
             Err((span, message)) => {
                 let at = lines.at(span.unwrap_or(key.span()).start);
-                let key = shown(key.get_ref());
+                let key = shown(key.get_ref(), SHOWN_MAX);
                 problems.push(Problem { message: format!("{key}: {message}"), key, line: Some(at) });
             }
         }
@@ -136,18 +136,8 @@ const SHOWN_MAX: usize = 60;
 fn text(value: &super::Value) -> String {
     match value {
         super::Value::Bare => "true".to_owned(),
-        super::Value::Text(text) => shown(&text.to_string_lossy()),
+        super::Value::Text(text) => shown(&text.to_string_lossy(), SHOWN_MAX),
     }
-}
-
-/// A text of a stranger, so that it stays on its line.
-fn shown(text: &str) -> String {
-    let escaped = text.chars().take(SHOWN_MAX).flat_map(|c| {
-        let is_plain = !c.is_control();
-        is_plain.then_some(c).into_iter().chain(c.escape_default().filter(move |_| !is_plain))
-    });
-    let end = if text.chars().nth(SHOWN_MAX).is_some() { "…" } else { "" };
-    escaped.chain(end.chars()).collect()
 }
 
 /// Where the lines of a text begin.

@@ -81,6 +81,16 @@ impl Problem {
     }
 }
 
+/// So many characters of a text of a stranger, so that it stays on its line.
+fn shown(text: &str, chars_max: usize) -> String {
+    let escaped = text.chars().take(chars_max).flat_map(|c| {
+        let is_plain = !c.is_control();
+        is_plain.then_some(c).into_iter().chain(c.escape_default().filter(move |_| !is_plain))
+    });
+    let end = if text.chars().nth(chars_max).is_some() { "…" } else { "" };
+    escaped.chain(end.chars()).collect()
+}
+
 /// The command line `argv` with what environment and file add to it; as it is, if it is not about `ingest`.
 pub fn merged(options: &mut Options, argv: Vec<OsString>, variables: &Variables) -> Result<Vec<OsString>, Failure> {
     if argv.get(1).is_none_or(|command| command != COMMAND) {
@@ -353,6 +363,23 @@ mod tests {
             for told in problems.iter().map(|problem| problem.told(Path::new("FILE"))) {
                 assert!(told.len() < 300 && !told.contains(char::is_control), "{told:?}");
             }
+        }
+    }
+
+    #[test]
+    fn a_reason_that_quotes_a_hostile_value_is_one_short_line() {
+        let long = "9".repeat(100_000);
+        for text in [
+            "bind = \"127.0.0.1:\\n[table]\"".to_owned(),
+            format!("bind = '127.0.0.1:{long}'"),
+            "join = \"\\u001b[2J\"".to_owned(),
+            format!("join = '239.0.0.1%{long}'"),
+            format!("sink = '{long}:x'"),
+        ] {
+            let file = Scratch::new(&text);
+            let problems = file::settings(&mut Options::of(crate::args::command()), &file.0).unwrap_err();
+            let told = problems[0].told(Path::new("FILE"));
+            assert!(problems.len() == 1 && told.len() < 400 && !told.contains(char::is_control), "{problems:?}");
         }
     }
 

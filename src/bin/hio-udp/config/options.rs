@@ -9,7 +9,7 @@ use clap::builder::ArgAction;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, Command};
 
-use super::{COMMAND, CONFIG, is_given};
+use super::{COMMAND, CONFIG, is_given, shown};
 use crate::args::one_line;
 
 /// The options that can be configured.
@@ -153,10 +153,13 @@ fn is_about_others(error: &clap::Error) -> bool {
     matches!(error.kind(), ErrorKind::MissingRequiredArgument | ErrorKind::ArgumentConflict)
 }
 
+/// So much of a reason is told, which may quote the value.
+const REASON_MAX: usize = 200;
+
 /// What clap, or an option's own parser, has against a value.
 fn reason(error: &clap::Error) -> String {
     if let Some(source) = error.source() {
-        return source.to_string();
+        return shown(&source.to_string(), REASON_MAX);
     }
     match error.get(ContextKind::ValidValue) {
         Some(ContextValue::Strings(valid)) if !valid.is_empty() => format!("want one of {}", valid.join(", ")),
