@@ -1,19 +1,36 @@
-//! What is said on standard error while a view has the terminal: held, shown there, and said once it has gone.
+//! What is said on standard error. While a view has the terminal it is held, shown there, and said once it has gone;
+//! and a standard error that takes nothing holds up nobody for long.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::collections::VecDeque;
 use std::io::{self, Write};
-use std::panic;
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::time::Duration;
+#[cfg(unix)]
+use std::time::Instant;
+use std::{mem, panic};
 
 use log::LevelFilter;
+#[cfg(unix)]
+use rustix::event::{PollFd, PollFlags, poll};
+#[cfg(unix)]
+use rustix::io::Errno;
 
 use crate::events;
 
 /// So many notes are held at most; of more, the last.
 const NOTES_MAX: usize = 1000;
 
+/// What every pipe takes at once or not at all (PIPE_BUF, pipe(7)).
+const PART_BYTES: usize = if cfg!(target_os = "linux") { 4096 } else { 512 };
+
+/// How long standard error may take nothing; then lines are left out, at once, until it takes some again.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 static HELD: Mutex<Option<Notes>> = Mutex::new(None);
+
+/// Lines that were left out since the last one that was not.
+static LEFT_OUT: Mutex<u64> = Mutex::new(0);
 
 #[derive(Default)]
 struct Notes {
@@ -44,10 +61,51 @@ pub fn say(text: &str) {
 /// Writes a line to standard error, or holds it; that nobody hears it is no reason to stop, as it is for
 /// `eprintln!`.
 pub fn write(text: &str) {
-    match held().as_mut() {
-        Some(notes) => notes.add(text),
-        None => _ = io::stderr().write_all(format!("{text}\n").as_bytes()),
+    if let Some(notes) = held().as_mut() {
+        return notes.add(text);
     }
+    let mut left_out = LEFT_OUT.lock().unwrap_or_else(PoisonError::into_inner);
+    if !put(&format!("{text}\n"), if *left_out == 0 { PATIENCE } else { Duration::ZERO }) {
+        *left_out += 1;
+        return;
+    }
+    let count = mem::take(&mut *left_out);
+    drop(left_out);
+    if count > 0 {
+        say(&format!(
+            "hio-udp: note: {count} lines before the last were not said, because standard error took nothing"
+        ));
+    }
+}
+
+/// Writes a line in parts that a pipe takes at once if it takes any; `false` if it takes nothing for so long.
+fn put(line: &str, patience: Duration) -> bool {
+    let mut parts = line.as_bytes().chunks(PART_BYTES);
+    parts.all(|part| {
+        let is_ready = is_ready(patience);
+        if is_ready {
+            let _ = io::stderr().write_all(part);
+        }
+        is_ready
+    })
+}
+
+/// Whether standard error takes something, or fails.
+#[cfg(unix)]
+fn is_ready(patience: Duration) -> bool {
+    let deadline = Instant::now() + patience;
+    loop {
+        let wait = deadline.saturating_duration_since(Instant::now()).try_into().ok();
+        match poll(&mut [PollFd::new(&io::stderr(), PollFlags::OUT)], wait.as_ref()) {
+            Err(Errno::INTR) => {}
+            ready => return ready != Ok(0),
+        }
+    }
+}
+
+#[cfg(not(unix))]
+fn is_ready(_patience: Duration) -> bool {
+    true
 }
 
 /// As long as it lives, what is said is held, panics too; then it is said. One at a time.
