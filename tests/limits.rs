@@ -143,14 +143,17 @@ fn too_little_memory_is_one_line_and_in_fewer_than_one_of_fifty_starts_a_signal(
 }
 
 /// An ingest of a user of its own, whom the limit binds as it does not bind root; `None` where that cannot be.
+///
+/// Nobody else is that user, whose threads are counted together.
 #[cfg(target_os = "linux")]
-fn of_user(user: &str, limit: &str, args: &[&str]) -> Option<Command> {
+fn of_own_user(number: u32, limit: &str, args: &[&str]) -> Option<Command> {
     if !std::fs::read_to_string("/proc/self/status").unwrap().contains("\nUid:\t0\t") {
         println!("left out: needs root");
         return None;
     }
+    let user = (1_000_000 + 4 * std::process::id() + number).to_string();
     let mut command = Command::new("prlimit");
-    command.args([limit, PROGRAM, "ingest", "--json", "--bind", "127.0.0.1:0", "--user", user]).args(args);
+    command.args([limit, PROGRAM, "ingest", "--json", "--bind", "127.0.0.1:0", "--user", &user]).args(args);
     Some(command)
 }
 
@@ -160,7 +163,7 @@ fn too_few_threads_are_one_line() {
     let mut most = 1;
     loop {
         let args = ["--shards", "2", "--workers", "2", "--sink", "null", "--duration", "0.02"];
-        let Some(mut command) = of_user("54321", &format!("--nproc={most}"), &args) else { return };
+        let Some(mut command) = of_own_user(1, &format!("--nproc={most}"), &args) else { return };
         if worked(&command.output().unwrap(), &["cannot start a thread"], &format!("{most} threads")) {
             break;
         }
@@ -174,7 +177,7 @@ fn too_few_threads_are_one_line() {
 #[cfg(target_os = "linux")]
 fn a_stop_starts_no_thread() {
     // Two readers, a sink, the housekeeper, and the first.
-    let Some(command) = of_user("54322", "--nproc=5", &["--bind", "127.0.0.2:0", "--sink", "null"]) else { return };
+    let Some(command) = of_own_user(2, "--nproc=5", &["--bind", "127.0.0.2:0", "--sink", "null"]) else { return };
     let ingest = Ingest::spawn(command);
     let sent = number(&blast(ingest.addr, &["--count", "1000"]), "sent");
     let (code, account, said) = ingest.stop();
@@ -185,7 +188,7 @@ fn a_stop_starts_no_thread() {
 #[test]
 #[cfg(target_os = "linux")]
 fn without_locked_memory_everything_is_received() {
-    let Some(command) = of_user("54323", "--memlock=0", &["--bc", "1024", "--sink", "null"]) else { return };
+    let Some(command) = of_own_user(3, "--memlock=0", &["--bc", "1024", "--sink", "null"]) else { return };
     let ingest = Ingest::spawn(command);
     let sent = number(&blast(ingest.addr, &["--count", "20000", "--rate", "max"]), "sent");
     let (code, account, said): (i32, Value, String) = ingest.stop();

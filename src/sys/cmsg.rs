@@ -266,6 +266,14 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_stamp_of_before_1970_is_none() {
+        let mut bytes = Vec::new();
+        let time = [-1, 0].map(|n: libc::c_long| n.to_ne_bytes()).concat();
+        put(&mut bytes, libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS, &time);
+        assert_eq!(parse(&bytes).rx_time, None);
+    }
+
+    #[test]
     fn the_short_ways_say_what_the_long_ones_say() {
         let (long, int) = (|n: libc::c_long| n.to_ne_bytes(), |n: c_int| n.to_ne_bytes());
         let times = [[5, 7], [5, 999_999_999], [5, 1_000_000_000], [-5, 7], [5, -7]];
