@@ -1,8 +1,7 @@
 //! `--log` of the built program: what is told, and that a flood makes no flood of lines.
 #![cfg(unix)]
 
-use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -11,7 +10,7 @@ use serde_json::Value;
 
 #[path = "util/program.rs"]
 mod util;
-use util::{Dir, PROGRAM, Scratch, blast, kernel_rows, number, run, send_signal, wait_until};
+use util::{PROGRAM, Scratch, blast, number, run, send_signal};
 
 /// A running `ingest --log json`.
 struct Logged {
@@ -179,62 +178,72 @@ fn a_quiet_ingest_says_nothing_while_it_runs() {
     assert_eq!(number(&account, "kernel_dropped"), 0);
 }
 
-/// An ingest whose standard error is a pipe that is full already, its port, the pipe, and how many bytes are in it.
 #[cfg(target_os = "linux")] // for its list of sockets
-fn unheard(dir: &Dir, args: &[&str]) -> (Child, SocketAddr, fs::File, usize) {
+mod stuck {
+    use std::fs;
+    use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
 
-    let pipe = dir.join("stderr");
-    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-    let stderr = fs::File::options().read(true).write(true).open(&pipe).unwrap();
-    let mut filler = fs::File::options().write(true).custom_flags(libc::O_NONBLOCK).open(&pipe).unwrap();
-    let filled = std::iter::from_fn(|| filler.write(&[0; 4096]).ok()).sum();
-    let free = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let mut command = Command::new(PROGRAM);
-    command.args(["ingest", "--json", "--bind", &free.to_string()]).args(args);
-    let child = command.stdout(Stdio::piped()).stderr(stderr.try_clone().unwrap()).spawn().unwrap();
-    (child, free, stderr, filled)
-}
+    use super::util::{Dir, kernel_rows, wait_until};
+    use super::*;
 
-#[cfg(target_os = "linux")]
-#[test]
-fn a_standard_error_that_takes_nothing_holds_up_neither_start_nor_sinks_nor_stop() {
-    let dir = Dir::new("stuck-stderr");
-    let kept = format!("jsonl:{}", dir.join("log"));
-    // The relay may not send there, which it says.
-    let (mut child, to, _pipe, _) =
-        unheard(&dir, &["--drain", "1", "--sink", "udp:127.255.255.255:9", "--sink", &kept]);
-    wait_until("its socket", || kernel_rows(to.port()).0 == 1);
-    blast(to, &["--count", "70"]);
-    wait_until("what is stored", || fs::read_to_string(dir.join("log")).is_ok_and(|text| text.lines().count() == 70));
-    let since = Instant::now();
-    assert!(send_signal("TERM", child.id()));
-    wait_until("its end", || child.try_wait().unwrap().is_some());
-    assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
-    let output = child.wait_with_output().unwrap();
-    let account: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!((output.status.code(), number(&account, "written"), number(&account, "not_written")), (Some(1), 70, 70));
-}
+    /// An ingest whose standard error is a pipe that is full already, its port, the pipe, and how many bytes are in it.
+    fn unheard(dir: &Dir, args: &[&str]) -> (Child, SocketAddr, fs::File, usize) {
+        let pipe = dir.join("stderr");
+        assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let stderr = fs::File::options().read(true).write(true).open(&pipe).unwrap();
+        let mut filler = fs::File::options().write(true).custom_flags(libc::O_NONBLOCK).open(&pipe).unwrap();
+        let filled = std::iter::from_fn(|| filler.write(&[0; 4096]).ok()).sum();
+        let free = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let mut command = Command::new(PROGRAM);
+        command.args(["ingest", "--json", "--bind", &free.to_string()]).args(args);
+        let child = command.stdout(Stdio::piped()).stderr(stderr.try_clone().unwrap()).spawn().unwrap();
+        (child, free, stderr, filled)
+    }
 
-#[cfg(target_os = "linux")]
-#[test]
-fn lines_that_standard_error_did_not_take_are_counted_when_it_takes_some_again() {
-    let (config, dir) = (Scratch::new("again"), Dir::new("stderr-again"));
-    fs::write(&config.0, "").unwrap();
-    let log = dir.join("log");
-    let args = ["--config", config.arg(), "--drain", "1", "--sink", &format!("jsonl:{log}")];
-    let (mut child, _, mut pipe, filled) = unheard(&dir, &args);
-    wait_until("its file", || fs::exists(&log).unwrap());
-    fs::remove_file(&log).unwrap();
-    // It has said where it receives, to nobody, once it looks for what is asked of it.
-    wait_until("its file anew", || send_signal("USR1", child.id()) && fs::exists(&log).unwrap());
-    pipe.read_exact(&mut vec![0; filled]).unwrap();
-    assert!(send_signal("HUP", child.id()));
-    let mut lines = BufReader::new(pipe).lines().map(Result::unwrap);
-    assert!(lines.next().unwrap().starts_with("hio-udp: reloaded"));
-    let note = "hio-udp: note: 1 lines before the last were not said, because standard error took nothing";
-    assert_eq!(lines.next().unwrap(), note);
-    assert!(send_signal("TERM", child.id()));
-    wait_until("its end", || child.try_wait().unwrap().is_some());
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    #[test]
+    fn a_standard_error_that_takes_nothing_holds_up_neither_start_nor_sinks_nor_stop() {
+        let dir = Dir::new("stuck-stderr");
+        let kept = format!("jsonl:{}", dir.join("log"));
+        // The relay may not send there, which it says.
+        let (mut child, to, _pipe, _) =
+            unheard(&dir, &["--drain", "1", "--sink", "udp:127.255.255.255:9", "--sink", &kept]);
+        wait_until("its socket", || kernel_rows(to.port()).0 == 1);
+        blast(to, &["--count", "70"]);
+        wait_until("what is stored", || {
+            fs::read_to_string(dir.join("log")).is_ok_and(|text| text.lines().count() == 70)
+        });
+        let since = Instant::now();
+        assert!(send_signal("TERM", child.id()));
+        wait_until("its end", || child.try_wait().unwrap().is_some());
+        assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
+        let output = child.wait_with_output().unwrap();
+        let account: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(
+            (output.status.code(), number(&account, "written"), number(&account, "not_written")),
+            (Some(1), 70, 70)
+        );
+    }
+
+    #[test]
+    fn lines_that_standard_error_did_not_take_are_counted_when_it_takes_some_again() {
+        let (config, dir) = (Scratch::new("again"), Dir::new("stderr-again"));
+        fs::write(&config.0, "").unwrap();
+        let log = dir.join("log");
+        let args = ["--config", config.arg(), "--drain", "1", "--sink", &format!("jsonl:{log}")];
+        let (mut child, _, mut pipe, filled) = unheard(&dir, &args);
+        wait_until("its file", || fs::exists(&log).unwrap());
+        fs::remove_file(&log).unwrap();
+        // It has said where it receives, to nobody, once it looks for what is asked of it.
+        wait_until("its file anew", || send_signal("USR1", child.id()) && fs::exists(&log).unwrap());
+        pipe.read_exact(&mut vec![0; filled]).unwrap();
+        assert!(send_signal("HUP", child.id()));
+        let mut lines = BufReader::new(pipe).lines().map(Result::unwrap);
+        assert!(lines.next().unwrap().starts_with("hio-udp: reloaded"));
+        let note = "hio-udp: note: 1 lines before the last were not said, because standard error took nothing";
+        assert_eq!(lines.next().unwrap(), note);
+        assert!(send_signal("TERM", child.id()));
+        wait_until("its end", || child.try_wait().unwrap().is_some());
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+    }
 }

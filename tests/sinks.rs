@@ -19,9 +19,7 @@ use captures::{Packet, read_capture, sequence};
 use pcap_file::pcapng::blocks::interface_statistics::InterfaceStatisticsOption;
 use pcap_file::pcapng::{Block, PcapNgReader};
 use serde_json::Value;
-use util::{
-    Dir, Ingest, PATIENCE, PROGRAM, assert_adds_up, blast, kernel_rows, limited, number, run, send_signal, wait_until,
-};
+use util::{Dir, Ingest, PATIENCE, PROGRAM, assert_adds_up, blast, limited, number, run, send_signal, wait_until};
 
 /// Files in a directory whose names end so, in order.
 fn files(dir: &Path, ending: &str) -> Vec<PathBuf> {
@@ -607,7 +605,7 @@ fn a_capture_into_a_pipe_waits_for_its_reader_and_a_stop_ends_the_wait() {
         let mut command = Command::new(PROGRAM);
         command.args(["ingest", "--json", "--bind", &free.to_string(), "--out", &pipe]);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        wait_until("its socket", || kernel_rows(free.port()).0 == 1);
+        wait_until("its socket", || util::kernel_rows(free.port()).0 == 1);
         let reader = has_reader.then(|| {
             let mut reader = fs::File::open(&pipe).unwrap();
             std::thread::spawn(move || {

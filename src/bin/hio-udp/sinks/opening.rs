@@ -1,4 +1,4 @@
-//! How files that datagrams go to are opened: for their owner and its group, and never through a link.
+//! How files that datagrams go to are opened: for their owner and its group, for one writer, and never through a link.
 //!
 //! In a directory that others may write to, anything may lie under a name that they can guess, such as a link
 //! to a file of ours. Places below /dev and /proc, like /dev/stdout, are links by nature and nobody else's.
