@@ -100,6 +100,15 @@ fn the_program_uses_the_public_api_only_and_every_file_of_it_is_on_the_map() {
 }
 
 #[test]
+fn every_file_of_tests_is_on_the_map() {
+    let map = read("docs/ARCHITECTURE.md");
+    for path in files("tests", "rs").into_iter().filter(|path| path.matches('/').count() == 1) {
+        let is_on_map = path.starts_with("tests/hio_") || map.contains(&format!("`{path}`"));
+        assert!(is_on_map, "{path} is not in docs/ARCHITECTURE.md");
+    }
+}
+
+#[test]
 fn the_fuzz_target_of_command_lines_has_every_module_of_the_program() {
     let modules = |text: &str| -> Vec<String> {
         text.lines().filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';')).map(str::to_owned).collect()
