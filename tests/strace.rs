@@ -709,14 +709,19 @@ fn a_segment_that_cannot_be_compressed_stays_and_no_datagram_is_in_two_files() {
         return;
     }
     let utimensat = ["EPERM", "EROFS", "EACCES", "EBADF", "EFAULT", "EINVAL"];
-    for (calls, errnos) in [("utimensat", &utimensat[..]), ("unlink", UNLINK)] {
+    let fsync = ["EIO", "ENOSPC", "EDQUOT", "EINVAL", "EROFS", "EBADF"];
+    // The second fsync of the packer is that of the name.
+    for (calls, when, errnos) in [("utimensat", 1, &utimensat[..]), ("unlink", 1, UNLINK), ("fsync", 2, &fsync)] {
         for errno in some(errnos) {
-            let (dir, fault) = (dir(), format!("error={errno}:when=1"));
+            let (dir, fault) = (dir(), format!("error={errno}:when={when}"));
             let sink = format!("pcapng:{}", dir.join("kept"));
             let args = ["--sink", &sink, "--zstd", "--rotate-bytes", "2M"];
             let Ended { code, account, said } = ingest_through(&dir, calls, &fault, None, &args);
             assert_eq!((code, number(&account, "not_written")), (0, 0), "{calls} {fault}: {said}");
-            assert_one_line(&said, "cannot compress a segment, which stays as it is", &fault);
+            // The thread that names segments meets it too.
+            let (names, others): (Vec<_>, Vec<_>) = said.lines().partition(|line| line.contains("a segment's name"));
+            assert_eq!(names.len(), usize::from(calls == "fsync"), "{fault}: {said}");
+            assert_one_line(&others.join("\n"), "cannot compress a segment, which stays as it is", &fault);
             let kept = fs::read_dir(dir.join("kept")).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
             assert_eq!(inspected(&kept), number(&account, "written"), "{calls} {fault}: {kept:?}");
             assert_eq!(kept.iter().filter(|path| !path.to_str().unwrap().ends_with(".zst")).count(), 1, "{kept:?}");

@@ -75,11 +75,9 @@ impl Packing {
             let _ = fs::remove_file(&part);
         }
         result?;
-        if self.is_synced {
-            directory::sync(&self.dir)?;
-        }
+        let on_disk = if self.is_synced { directory::sync(&self.dir) } else { Ok(()) };
         // Never both: each datagram is in one file.
-        fs::remove_file(closed).inspect_err(|_| _ = fs::remove_file(&packed))
+        on_disk.and_then(|()| fs::remove_file(closed)).inspect_err(|_| _ = fs::remove_file(&packed))
     }
 
     fn write(&self, closed: &Path, part: &Path) -> io::Result<()> {
