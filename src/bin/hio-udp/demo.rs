@@ -10,7 +10,7 @@ use crate::account::{grouped, print_line, say};
 use crate::args::{BlastOptions, HostPort, IngestOptions, Rate};
 use crate::blast;
 use crate::failure::Failure;
-use crate::ingest::{Ingest, stop_on_signals};
+use crate::ingest::{Ingest, no_thread, stop_on_signals};
 use crate::stop::Stop;
 use crate::top;
 
@@ -66,7 +66,7 @@ pub fn run(mut options: IngestOptions) -> Result<(), Failure> {
             result
         }
     });
-    let blaster = blaster.map_err(|error| Failure::run(format!("cannot start a thread: {error}")))?;
+    let blaster = blaster.map_err(no_thread)?;
     let (mut account, failure) = ingest.wait();
     stop.ask(); // an ingest that panicked has not
     let blasted = blaster

@@ -126,40 +126,15 @@ impl Ingest {
         }
         let stop = stop.or_at(options.duration.and_then(|duration| Instant::now().checked_add(duration)));
         let place = bound.iter().map(|bound| bound.pipeline.ha().to_string()).collect::<Vec<_>>().join(", ");
-        let no_thread = |error: io::Error| match error.kind() {
-            io::ErrorKind::OutOfMemory => Failure::run(memory::TOO_LITTLE),
-            _ => Failure::run(format!("cannot start a thread: {error}")),
-        };
         let board = metrics.map(|listener| Board::serve(listener).map_err(no_thread)).transpose()?;
-        let leads_back = |to| listen::leads_back(&bound, &options.join, to);
-        let entries = sinks::open(&options, &place, leads_back, &stop)?;
-        let sinks = if entries.is_empty() {
-            None
-        } else {
-            let writers = bound.iter().map(|bound| bound.pipeline.handling_threads()).sum();
-            let sinks = Sinks::start(entries, writers, stop.clone(), options.drain);
-            Some(Arc::new(sinks.map_err(|error| match error.kind() {
-                io::ErrorKind::OutOfMemory => {
-                    Failure::run("the queues of the sinks do not fit into memory: choose fewer --sink".to_owned())
-                }
-                _ => no_thread(error),
-            })?))
-        };
+        let sinks = start_sinks(&options, &place, &bound, &stop)?;
         memory::check(0).map_err(no_thread)?; // before the table of --rate-limit
         let screen = Arc::new(Screen::new(rules(&options)));
         let quota = Arc::new(Quota::new(options.count));
         let (mut pipelines, mut listeners) = (Vec::new(), Vec::new());
         for bound in bound {
             let started = start_one(bound, sinks.as_ref(), &screen, &quota);
-            let (pipeline, listener) = started.map_err(|error| match error.kind() {
-                io::ErrorKind::InvalidInput => {
-                    Failure::run(format!("cannot keep a thread on its processor: {error}; choose another --pin"))
-                }
-                _ if !options.pin.is_empty() => {
-                    Failure::run(format!("cannot start a thread, or keep it on the processor of --pin: {error}"))
-                }
-                _ => no_thread(error),
-            })?;
+            let (pipeline, listener) = started.map_err(|error| not_started(error, !options.pin.is_empty()))?;
             pipelines.push(pipeline);
             listeners.push(listener);
         }
@@ -295,6 +270,50 @@ fn start_one(
     Ok((pipeline, Listener { local, recv_buf_bytes, is_clamped, monitor, hands }))
 }
 
+/// Starts the sinks that the options ask for, if they ask for any.
+fn start_sinks(
+    options: &IngestOptions,
+    place: &str,
+    bound: &[Bound],
+    stop: &Stop,
+) -> Result<Option<Arc<Sinks>>, Failure> {
+    let leads_back = |to| listen::leads_back(bound, &options.join, to);
+    let entries = sinks::open(options, place, leads_back, stop)?;
+    if entries.is_empty() {
+        return Ok(None);
+    }
+    let writers = bound.iter().map(|bound| bound.pipeline.handling_threads()).sum();
+    let sinks = Sinks::start(entries, writers, stop.clone(), options.drain);
+    sinks.map(|sinks| Some(Arc::new(sinks))).map_err(|error| match error.kind() {
+        io::ErrorKind::OutOfMemory => {
+            Failure::run("the queues of the sinks do not fit into memory: choose fewer --sink")
+        }
+        _ => no_thread(error),
+    })
+}
+
+/// What is told of an address whose threads could not be started.
+fn not_started(error: io::Error, is_pinned: bool) -> Failure {
+    match error.kind() {
+        io::ErrorKind::InvalidInput => {
+            Failure::run(format!("cannot keep a thread on its processor: {error}; choose another --pin"))
+        }
+        io::ErrorKind::OutOfMemory => no_thread(error),
+        _ if is_pinned => Failure::run(format!(
+            "cannot start a thread, or keep it on the processor of --pin: {error}; without --pin it shows which"
+        )),
+        _ => no_thread(error),
+    }
+}
+
+/// What is told of a thread that could not be started.
+pub fn no_thread(error: io::Error) -> Failure {
+    match error.kind() {
+        io::ErrorKind::OutOfMemory => Failure::run(memory::TOO_LITTLE),
+        _ => Failure::run(format!("cannot start a thread: {error}; allow more (ulimit -u, a service's TasksMax=)")),
+    }
+}
+
 /// Adds what one address has brought.
 fn add_listener(account: &mut Account, listener: &Listener, stats: &PipelineStats, failure: &mut Option<Failure>) {
     let mut counts = Counts::default();
@@ -352,4 +371,17 @@ fn add_hands(account: &mut Account, watch: &Watch) {
     let (heaviest, missing_max) = watch.heaviest(SOURCES_TOLD);
     account.sources = heaviest.into_iter().map(SourceAccount::from).collect();
     account.sources_missing_max = missing_max;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_little_memory_is_told_as_such_with_pin_too() {
+        for is_pinned in [false, true] {
+            let failure = not_started(io::ErrorKind::OutOfMemory.into(), is_pinned);
+            assert_eq!(failure.to_string(), memory::TOO_LITTLE);
+        }
+    }
 }
