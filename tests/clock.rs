@@ -26,20 +26,20 @@ const STEPS: [&str; 5] = ["+0", "+3600", "-3600", "-70y", "+0"];
 
 /// A wall clock for programs, which is stepped by what stands in a file.
 struct Clock {
-    library: String,
+    preloaded: String,
     file: PathBuf,
 }
 
 impl Clock {
     /// A clock that is right. `None`, with a line that says so, without libfaketime.
     fn new(dir: &Dir) -> Option<Self> {
-        let library = format!("/usr/lib/{}-linux-gnu/faketime/libfaketimeMT.so.1", std::env::consts::ARCH);
-        if !Path::new(&library).exists() {
-            assert!(std::env::var("HIO_UDP_FAKETIME").as_deref() != Ok("1"), "there is no {library}");
-            println!("left out: needs {library}");
+        let preloaded = format!("/usr/lib/{}-linux-gnu/faketime/libfaketimeMT.so.1", std::env::consts::ARCH);
+        if !Path::new(&preloaded).exists() {
+            assert!(std::env::var("HIO_UDP_FAKETIME").as_deref() != Ok("1"), "there is no {preloaded}");
+            println!("left out: needs {preloaded}");
             return None;
         }
-        let clock = Self { library, file: dir.0.join("clock") };
+        let clock = Self { preloaded, file: dir.0.join("clock") };
         clock.step("+0");
         Some(clock)
     }
@@ -54,7 +54,7 @@ impl Clock {
     /// The program by this clock.
     fn program(&self, args: &[&str]) -> Command {
         let mut command = Command::new(PROGRAM);
-        command.args(args).env("LD_PRELOAD", &self.library).env("FAKETIME_TIMESTAMP_FILE", &self.file);
+        command.args(args).env("LD_PRELOAD", &self.preloaded).env("FAKETIME_TIMESTAMP_FILE", &self.file);
         command.envs(["FAKETIME_NO_CACHE", "DONT_FAKE_MONOTONIC", "NO_FAKE_STAT"].map(|name| (name, "1")));
         command
     }
