@@ -164,19 +164,25 @@ fn lines_of_json_on_a_full_disk_are_counted_and_written_again_when_there_is_room
     let ingest = disk.ingest(&["--sink", &format!("jsonl:{}", disk.dir.0.join("log").display())]);
     let (seen, mut load) = (disk.seen_through(&ingest), Load::to(&ingest));
     let (log, ballast) = (seen.join("log"), seen.join("ballast"));
-    fs::write(&ballast, vec![1; 700 << 10]).unwrap();
-    load.send("4000"); // a megabyte
-    wait_until("a full disk", || lines_so_far(&log) > 500);
-    wait_past_trouble();
-    fs::remove_file(&ballast).unwrap();
-    let before = lines_in(&log);
-    load.send("300");
-    wait_until("the last datagram", || lines_so_far(&log) == before + 300);
+    let before = fill_and_make_room(&log, &ballast, &mut load);
     let sent = load.sent;
     let (code, account, said) = ingest.stop();
     assert_eq!(code, 1, "{said}");
     assert_one_trouble(&said, "cannot write: No space left on device");
     assert_eq!(written_and_not(&account, sent), (before + 300, 4000 - before), "{account}");
+}
+
+/// Fills the disk of `log`, makes room, and waits until 300 more are written; gives how many lines there were before.
+fn fill_and_make_room(log: &Path, ballast: &Path, load: &mut Load) -> u64 {
+    fs::write(ballast, vec![1; 700 << 10]).unwrap();
+    load.send("4000"); // a megabyte
+    wait_until("a full disk", || lines_so_far(log) > 500);
+    wait_past_trouble();
+    fs::remove_file(ballast).unwrap();
+    let before = lines_in(log);
+    load.send("300");
+    wait_until("the last datagram", || lines_so_far(log) == before + 300);
+    before
 }
 
 #[test]
@@ -214,14 +220,7 @@ fn a_file_of_lines_that_is_emptied_is_written_to_from_its_start_and_never_filled
     load.send("100");
     wait_until("the first hundred", || lines_so_far(&log) == 100);
     fs::File::options().write(true).open(&log).unwrap().set_len(0).unwrap(); // as logrotate's copytruncate does
-    fs::write(&ballast, vec![1; 700 << 10]).unwrap();
-    load.send("4000"); // a megabyte
-    wait_until("a full disk", || lines_so_far(&log) > 500);
-    wait_past_trouble();
-    fs::remove_file(&ballast).unwrap();
-    let before = lines_in(&log);
-    load.send("300");
-    wait_until("the last datagram", || lines_so_far(&log) == before + 300);
+    fill_and_make_room(&log, &ballast, &mut load);
     let (sent, left) = (load.sent, lines_in(&log));
     let (code, account, said) = ingest.stop();
     assert_eq!(code, 1, "{said}");
