@@ -15,8 +15,11 @@ const _: () = assert!(align_of::<sockaddr_in6>() <= align_of::<sockaddr_storage>
 const _: () = assert!(offset_of!(sockaddr_in, sin_family) == offset_of!(sockaddr_storage, ss_family));
 const _: () = assert!(offset_of!(sockaddr_in6, sin6_family) == offset_of!(sockaddr_storage, ss_family));
 // ip(7), ipv6(7): without gaps, so that an address of the length the kernel tells has no byte that nobody wrote.
-const _: () = assert!(size_of::<sockaddr_in>() == 16 && offset_of!(sockaddr_in, sin_addr) == 4);
-const _: () = assert!(size_of::<sockaddr_in6>() == 28 && offset_of!(sockaddr_in6, sin6_scope_id) == 24);
+const _: () = assert!(size_of::<sockaddr_in>() == 16 && offset_of!(sockaddr_in, sin_port) == 2);
+const _: () = assert!(offset_of!(sockaddr_in, sin_addr) == 4);
+const _: () = assert!(size_of::<sockaddr_in6>() == 28 && offset_of!(sockaddr_in6, sin6_port) == 2);
+const _: () = assert!(offset_of!(sockaddr_in6, sin6_flowinfo) == 4 && offset_of!(sockaddr_in6, sin6_addr) == 8);
+const _: () = assert!(offset_of!(sockaddr_in6, sin6_scope_id) == 24);
 
 /// A storage of zeroes, which is a valid address of family AF_UNSPEC.
 pub(super) fn empty() -> sockaddr_storage {

@@ -16,6 +16,11 @@ const ALIGN: usize = size_of::<libc::c_long>();
 const HEADER_BYTES: usize = align(size_of::<cmsghdr>());
 const TIME_BYTES: usize = size_of::<libc::timespec>();
 
+// cmsg(3). musl has an int and padding, in the order of the processor, where the kernel has a size_t.
+const _: () = assert!(size_of::<cmsghdr>() == size_of::<usize>() + 8 && offset_of!(cmsghdr, cmsg_len) < 8);
+const _: () = assert!(offset_of!(cmsghdr, cmsg_level) == size_of::<usize>());
+const _: () = assert!(offset_of!(cmsghdr, cmsg_type) == size_of::<usize>() + 4);
+
 const fn align(len: usize) -> usize {
     (len + ALIGN - 1) & !(ALIGN - 1)
 }

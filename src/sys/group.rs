@@ -24,27 +24,28 @@ mod linux {
     use std::mem::{offset_of, size_of, size_of_val};
     use std::os::fd::AsRawFd;
 
-    use libc::{c_ulong, c_ushort, c_void, socklen_t};
+    use libc::{c_ulong, c_ushort, c_void, sock_filter, sock_fprog, socklen_t};
 
     use super::super::{Call, fault};
     use super::{Instruction, UdpSocket, io};
 
     // `struct sock_filter` and `struct sock_fprog` (linux/filter.h).
-    const _: () = assert!(size_of::<libc::sock_filter>() == 8 && offset_of!(libc::sock_filter, k) == 4);
-    const _: () = assert!(offset_of!(libc::sock_fprog, filter) == size_of::<usize>());
+    const _: () = assert!(size_of::<sock_filter>() == 8 && offset_of!(sock_filter, code) == 0);
+    const _: () = assert!(offset_of!(sock_filter, jt) == 2 && offset_of!(sock_filter, jf) == 3);
+    const _: () = assert!(offset_of!(sock_filter, k) == 4);
+    const _: () = assert!(size_of::<sock_fprog>() == 2 * size_of::<usize>() && offset_of!(sock_fprog, len) == 0);
+    const _: () = assert!(offset_of!(sock_fprog, filter) == size_of::<usize>());
 
     /// Lets `program` say which socket of the group a datagram goes to, in order of their binding
     /// (SO_ATTACH_REUSEPORT_CBPF, socket(7)).
     ///
     /// Once for the whole group, at any of its sockets. For a number too high the flow hash decides.
     pub(crate) fn steer(socket: &UdpSocket, program: &[Instruction]) -> io::Result<()> {
-        let mut filters: Vec<libc::sock_filter> = program
-            .iter()
-            .map(|i| libc::sock_filter { code: i.code, jt: i.skip_if, jf: i.skip_else, k: i.value })
-            .collect();
+        let mut filters: Vec<sock_filter> =
+            program.iter().map(|i| sock_filter { code: i.code, jt: i.skip_if, jf: i.skip_else, k: i.value }).collect();
         let len = c_ushort::try_from(filters.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
         fault::limit(Call::SetOption)?;
-        let program = libc::sock_fprog { len, filter: filters.as_mut_ptr() };
+        let program = sock_fprog { len, filter: filters.as_mut_ptr() };
         // SAFETY: the option value is one sock_fprog on this stack frame, with its true size; its pointer
         // leads to `len` instructions in `filters`, which outlives the call. The kernel copies both before
         // the call returns. The descriptor is open: `socket` owns it.
@@ -54,7 +55,7 @@ mod linux {
                 libc::SOL_SOCKET,
                 libc::SO_ATTACH_REUSEPORT_CBPF,
                 (&raw const program).cast::<c_void>(),
-                size_of::<libc::sock_fprog>() as socklen_t,
+                size_of::<sock_fprog>() as socklen_t,
             )
         };
         if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }

@@ -238,6 +238,14 @@ pub(crate) fn send_one(socket: &UdpSocket, data: &[u8], dst: SocketAddr) -> io::
     socket.send_to(data, dst)
 }
 
+// poll(2)
+#[cfg(unix)]
+const _: () = {
+    use std::mem::{offset_of, size_of};
+    assert!(size_of::<libc::pollfd>() == 8 && offset_of!(libc::pollfd, fd) == 0);
+    assert!(offset_of!(libc::pollfd, events) == 4 && offset_of!(libc::pollfd, revents) == 6);
+};
+
 /// Waits until the socket is ready, at most `timeout`; `false` when the time ran out.
 ///
 /// A signal ends the wait with [`io::ErrorKind::Interrupted`].

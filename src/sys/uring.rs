@@ -16,7 +16,7 @@
 mod provided;
 
 use std::io;
-use std::mem::size_of;
+use std::mem::{offset_of, size_of};
 use std::net::UdpSocket;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixDatagram;
@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use io_uring::types::Fd;
 use io_uring::{IoUring, cqueue, opcode};
-use libc::{msghdr, socklen_t};
+use libc::{msghdr, rlim_t, rlimit, socklen_t};
 
 use self::provided::{BufferRing, GROUP};
 use super::memory::{Memory, NAME_BYTES, Prefix};
@@ -271,13 +271,17 @@ fn buffer_ring(slots: usize, bound: bool) -> io::Result<BufferRing> {
     BufferRing::new(io_uring, slots.min(ROUND_GRAMS_MAX), bound)
 }
 
+// getrlimit(2)
+const _: () = assert!(offset_of!(rlimit, rlim_cur) == 0 && offset_of!(rlimit, rlim_max) == size_of::<rlim_t>());
+const _: () = assert!(size_of::<rlimit>() == 2 * size_of::<rlim_t>());
+
 /// Whether this descriptor says that half of those the process may have are in use: the system gives the
 /// lowest that is free. A thousand rings must not take the last ones away from sockets.
 fn are_scarce(descriptor: RawFd) -> bool {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    let mut limit = rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the system call writes to a struct of our own.
     let result = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
-    result < 0 || libc::rlim_t::try_from(descriptor).is_ok_and(|descriptor| descriptor >= limit.rlim_cur / 2)
+    result < 0 || rlim_t::try_from(descriptor).is_ok_and(|descriptor| descriptor >= limit.rlim_cur / 2)
 }
 
 /// How many forks lie between this process and the one that first asked for an io_uring.

@@ -4,6 +4,7 @@
 
 use std::ffi::{c_int, c_short, c_ulong, c_void};
 use std::io;
+use std::mem::{offset_of, size_of};
 use std::net::UdpSocket;
 use std::os::windows::io::AsRawSocket;
 use std::ptr::null_mut;
@@ -31,6 +32,10 @@ struct PollFd {
     events: c_short,
     returned: c_short,
 }
+
+const _: () = assert!(size_of::<PollFd>() == 2 * size_of::<RawSocket>() && offset_of!(PollFd, fd) == 0);
+const _: () = assert!(offset_of!(PollFd, events) == size_of::<RawSocket>());
+const _: () = assert!(offset_of!(PollFd, returned) == size_of::<RawSocket>() + 2);
 
 #[link(name = "ws2_32")]
 // SAFETY: these are winsock2.h's own signatures, with its types: SOCKET is a UINT_PTR, DWORD and ULONG are 32 bits,
