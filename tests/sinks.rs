@@ -333,6 +333,31 @@ fn closed_segments_are_compressed_and_hold_the_same() {
 }
 
 #[test]
+fn a_packed_segment_that_a_kill_left_beside_its_original_goes_at_the_next_start() {
+    let dir = Dir::new("both");
+    let name = format!("pcapng:{}", dir.0.display());
+    let first = Ingest::start("127.0.0.1:0", &["--sink", &name]);
+    let sent = number(&blast(first.addr, &["--count", "100"]), "sent");
+    assert_eq!(first.stop().0, 0);
+    let original = segments(&dir.0).remove(0);
+    let packed = original.with_extension("pcapng.zst");
+    let alone = dir.0.join("20240229T235959Z-000001.pcapng.zst"); // of another segment, whose original is gone
+    for more in [&[][..], &["--zstd"]] {
+        for path in [&packed, &alone] {
+            fs::write(path, "not whole, as a loss of power may leave it").unwrap();
+        }
+        let next = Ingest::start("127.0.0.1:0", &[&["--sink", &name], more].concat());
+        assert!(alone.exists() && (!packed.exists() || !more.is_empty()), "{more:?}");
+        assert_eq!(next.stop().0, 0);
+        assert!(original.exists() != packed.exists(), "{more:?}: one of them");
+        let left = if more.is_empty() { &original } else { &packed };
+        let report: Value =
+            serde_json::from_slice(&run(&["inspect", "--json", left.to_str().unwrap()]).stdout).unwrap();
+        assert_eq!(number(&report, "packets"), sent, "{more:?}");
+    }
+}
+
+#[test]
 fn two_ingests_do_not_share_a_directory() {
     let dir = Dir::new("shared");
     let name = format!("pcapng:{}", dir.0.display());

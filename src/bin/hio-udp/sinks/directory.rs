@@ -1,5 +1,6 @@
 //! A directory of segments: their names, who may write there, and what a run that was killed left open.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -31,7 +32,8 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// Makes the directory if only it itself is missing, and closes the segments that were left open.
+    /// Makes the directory if only it itself is missing, closes the segments that were left open, and removes what
+    /// was left of packing, so that each datagram is in one file.
     pub fn open(path: &Path, sink: &str) -> io::Result<Self> {
         if opening::directory(path)? {
             say(&format!(
@@ -41,10 +43,14 @@ impl Directory {
         }
         let lock = lock(path)?;
         let found = list(path)?;
+        let closed = found.iter().filter(|entry| entry.state == State::Closed);
+        let has_original: HashSet<PathBuf> = closed.map(|entry| packed(&entry.path)).collect();
         for left in &found {
             match left.state {
                 State::Open => repair(left, sink)?,
                 State::HalfPacked => fs::remove_file(&left.path)?,
+                // The original is whole; this one may not be, after a loss of power.
+                State::Packed if has_original.contains(&left.path) => fs::remove_file(&left.path)?,
                 State::Closed | State::Packed => {}
             }
         }
