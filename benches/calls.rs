@@ -249,7 +249,7 @@ fn main() {
     report.markdown(
         "system calls and allocations",
         &format!(
-            "| | datagrams | system calls per datagram | allocations |\n|---|---:|---:|---:|\n{}",
+            "| what | datagrams | system calls per datagram | allocations |\n|---|---:|---:|---:|\n{}",
             cells.collect::<String>()
         ),
     );

@@ -57,7 +57,7 @@ fn goals_markdown(figures: &BTreeMap<String, f64>) -> String {
         format!("| {} | {} | {wanted} | {measured} | {verdict} |\n", goal.name, goal.what)
     };
     let rows: String = GOALS.iter().map(row).collect();
-    format!("| goal | what | wanted | measured | |\n|---|---|---|---|---|\n{rows}")
+    format!("| goal | what | wanted | measured | verdict |\n|---|---|---|---|---|\n{rows}")
 }
 
 /// The reference of the drains against itself: how far apart two equal things came out.

@@ -27,7 +27,7 @@ impl Report {
         harness::print_table(title, outcomes, figure, references);
         let heads: String = references.iter().map(|reference| format!(" × {reference} |")).collect();
         let rule = "---:|".repeat(references.len());
-        self.tables += &format!("\n### {title}\n\n| | median | quartiles |{heads}\n|---|---:|---:|{rule}\n");
+        self.tables += &format!("\n### {title}\n\n| what | median | quartiles |{heads}\n|---|---:|---:|{rule}\n");
         for outcome in outcomes {
             let it = outcome.figures[figure];
             self.tables += &format!("| {} | {:.1} | {:.1} – {:.1} |", outcome.name, it.median, it.low, it.high);
