@@ -9,10 +9,10 @@ mod util;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::UdpSocket;
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use captures::{Packet, read_capture, sequence};
@@ -112,10 +112,43 @@ fn segments_together_hold_every_datagram_once_and_in_order() {
     assert_eq!(before[2], number(&account, "delivered"));
 }
 
-/// How often it is killed; more with `HIO_UDP_KILLS`.
-fn kills() -> u32 {
-    std::env::var("HIO_UDP_KILLS").map_or(20, |text| text.parse().expect("a number"))
+/// How often it is killed, unless `HIO_UDP_KILLS` says so.
+fn kills(otherwise: u32) -> u32 {
+    std::env::var("HIO_UDP_KILLS").map_or(otherwise, |text| text.parse().expect("a number"))
 }
+
+/// A blast that goes on until it is dropped.
+struct Load(Child);
+
+impl Load {
+    fn start(to: SocketAddr, args: &[&str]) -> Self {
+        let mut command = Command::new(PROGRAM);
+        command.args(["blast", "--to", &to.to_string()]).args(args).stdout(Stdio::null());
+        Self(command.spawn().unwrap())
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Kills it, and waits until nothing is left of it.
+fn kill(mut ingest: Ingest) {
+    ingest.child.kill().unwrap();
+    ingest.child.wait().unwrap();
+    wait_until("its end", || UdpSocket::bind(ingest.addr).is_ok());
+}
+
+/// Waits for the moment to kill it at, another in each round and `most` later at most.
+fn wait_for_a_moment(round: u32, most: Duration) {
+    // Sleeps a time of its own in each round, until the deadline it is killed at.
+    std::thread::sleep(Duration::from_micros(u64::from(round) * 104_729 % most.as_micros() as u64));
+}
+
+const FSYNC: [&str; 4] = ["never", "interval", "segment", "batch"];
 
 #[test]
 fn killed_at_any_moment_it_keeps_every_whole_block_and_the_next_start_closes_the_segment() {
@@ -123,23 +156,16 @@ fn killed_at_any_moment_it_keeps_every_whole_block_and_the_next_start_closes_the
     let name = format!("pcapng:{}", dir.0.display());
     let mut args = vec!["--sink", &name, "--rotate-bytes", "300K", "--fsync"];
     let mut total = 0;
-    for round in 0..kills() {
-        args.push(["never", "interval", "segment", "batch"][round as usize % 4]);
+    for round in 0..kills(20) {
+        args.push(FSYNC[round as usize % 4]);
         let ingest = Ingest::start("127.0.0.1:0", &args);
         args.pop();
-        let mut load = Command::new(PROGRAM)
-            .args(["blast", "--to", &ingest.addr.to_string(), "--rate", "max", "--size", "1000", "--sources", "2"])
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
+        let load = Load::start(ingest.addr, &["--rate", "max", "--size", "1000", "--sources", "2"]);
         let has_begun = || !files(&dir.0, ".part").is_empty() && dir_bytes(&dir.0) > 1000;
         wait_until("something written", has_begun);
-        // Sleeps a time of its own in each round, until the deadline it is killed at.
-        std::thread::sleep(Duration::from_micros(u64::from(round) * 7919 % 60_000));
-        assert!(send_signal("KILL", ingest.child.id()));
-        wait_until("its end", || UdpSocket::bind(ingest.addr).is_ok());
-        load.kill().unwrap();
-        load.wait().unwrap();
+        wait_for_a_moment(round, Duration::from_millis(60));
+        kill(ingest);
+        drop(load);
         // Whatever whole blocks there are, somebody else can read them before anything is repaired.
         let left = files(&dir.0, ".part");
         assert!(left.len() <= 6, "{left:?}"); // the open one, and those that wait for their names
@@ -168,6 +194,92 @@ fn killed_at_any_moment_it_keeps_every_whole_block_and_the_next_start_closes_the
         }
     }
     assert!(total > 0);
+}
+
+#[test]
+fn killed_at_any_moment_every_sink_has_what_metrics_told_as_written() {
+    let mut told_in_all = 0;
+    for round in 0..kills(5) {
+        let dir = Dir::new("kill-all");
+        let (kept, log, out) = (dir.0.join("kept"), dir.0.join("log"), dir.0.join("out"));
+        let sinks = [format!("pcapng:{}", kept.display()), format!("jsonl:{}", log.display())];
+        let sink_args = ["--sink", &sinks[0], "--sink", &sinks[1]];
+        let more = ["--out", out.to_str().unwrap(), "--metrics", "127.0.0.1:0", "--rotate-bytes", "300K", "--zstd"];
+        let fsync = ["--fsync", FSYNC[round as usize % 4]];
+        let ingest = Ingest::start("127.0.0.1:0", &[&sink_args[..], &more, &fsync].concat());
+        let metrics = metrics_of(&ingest);
+        let load = Load::start(ingest.addr, &["--rate", "20000", "--size", "500"]);
+        let names = [&sinks[0], &sinks[1], more[1]];
+        wait_until("something in every sink", || told_as_written(metrics, &names).iter().all(|count| *count > 0));
+        wait_for_a_moment(round, Duration::from_millis(600));
+        let told = told_as_written(metrics, &names);
+        kill(ingest);
+        drop(load);
+        let in_out = readable(&out) as u64; // which the next start would empty
+        let again = if round % 2 == 0 { &["--zstd"][..] } else { &[] };
+        let (code, _, said) = Ingest::start("127.0.0.1:0", &[&sink_args[..], again].concat()).stop();
+        assert_eq!(code, 0, "{said}");
+        let lines = whole_lines(&log);
+        let packets = read_numbered_segments(&kept);
+        // All that was lost between two is what the kernel has dropped there, and each is there once.
+        for (before, packet) in packets.iter().zip(&packets[1..]) {
+            let [first, second] = [before, packet].map(|packet| sequence(packet.payload()));
+            assert_eq!(second, first + 1 + packet.dropped, "round {round}");
+        }
+        let have = [packets.len() as u64, lines, in_out];
+        assert!(have.iter().zip(&told).all(|(have, told)| have >= told), "round {round}: {have:?}, told {told:?}");
+        told_in_all += told.iter().sum::<u64>();
+    }
+    println!("{told_in_all} datagrams were told as written, and are there");
+}
+
+fn metrics_of(ingest: &Ingest) -> SocketAddr {
+    let (_, rest) = ingest.noted.split_once("metrics on http://").expect("it says where");
+    rest.split_once("/metrics").unwrap().0.parse().unwrap()
+}
+
+/// What the metrics tell as written to each of these sinks.
+fn told_as_written(metrics: SocketAddr, names: &[&str]) -> Vec<u64> {
+    let (mut stream, mut answer) = (TcpStream::connect(metrics).unwrap(), String::new());
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: it\r\n\r\n").unwrap();
+    stream.read_to_string(&mut answer).unwrap();
+    let told = |name: &&str| {
+        let series = format!("hio_udp_sink_written_datagrams_total{{sink=\"{name}\"}} ");
+        let line = answer.lines().find_map(|line| line.strip_prefix(&series));
+        line.unwrap_or_else(|| panic!("no {series} in {answer}")).parse().unwrap()
+    };
+    names.iter().map(told).collect()
+}
+
+fn whole_lines(path: &Path) -> u64 {
+    let text = fs::read_to_string(path).unwrap();
+    assert!(text.is_empty() || text.ends_with('\n'), "{path:?} ends with a part of a line");
+    assert!(text.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()), "a torn line in {path:?}");
+    text.lines().count() as u64
+}
+
+/// The datagrams of all segments, packed or not, in order; their numbers are 1, 2, 3 …, and nothing else is there.
+fn read_numbered_segments(dir: &Path) -> Vec<Packet> {
+    let paths = files(dir, "");
+    for (index, path) in paths.iter().enumerate() {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let number = format!("-{:06}.pcapng", index + 1);
+        assert!(name.trim_end_matches(".zst").ends_with(&number), "no segment{number}: {paths:?}");
+    }
+    paths.iter().flat_map(|path| read_packed(path)).collect()
+}
+
+/// The datagrams of a segment that may be packed.
+fn read_packed(path: &Path) -> Vec<Packet> {
+    if path.extension().is_some_and(|ending| ending != "zst") {
+        return read_capture(path).0;
+    }
+    let mut packed = ruzstd::decoding::StreamingDecoder::new(fs::File::open(path).unwrap()).unwrap();
+    let unpacked = path.with_extension("unpacked");
+    std::io::copy(&mut packed, &mut fs::File::create(&unpacked).unwrap()).unwrap();
+    let packets = read_capture(&unpacked).0;
+    fs::remove_file(unpacked).unwrap();
+    packets
 }
 
 fn dir_bytes(dir: &Path) -> u64 {
