@@ -5,6 +5,7 @@
 mod util;
 
 use std::fs;
+use std::net::{TcpListener, UdpSocket};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -51,6 +52,38 @@ fn a_link_under_the_name_of_a_file_is_one_line_and_what_it_leads_to_stays_as_it_
     let mut command = Command::new(PROGRAM);
     command.args(["ingest", "--bind", "127.0.0.1:0", "--duration", "0.1", "--json", "--out", "/dev/stderr"]);
     assert_eq!(command.stdout(Stdio::null()).stderr(Stdio::piped()).output().unwrap().status.code(), Some(0));
+}
+
+#[test]
+fn a_start_that_fails_leaves_the_file_of_out_as_it_was_and_makes_none_that_was_not_there() {
+    let dir = Dir::new("failed-start");
+    let (old, new) = (dir.join("old.pcapng"), dir.join("new.pcapng"));
+    let (port, listener) = (UdpSocket::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
+    let taken = [port.local_addr().unwrap(), listener.local_addr().unwrap()].map(|address| address.to_string());
+    let held = "kept".repeat(10_000);
+    fs::write(&old, &held).unwrap();
+    for out in [&old, &new] {
+        for args in [
+            ["--sink", "jsonl:/no/such/directory/x"],
+            ["--sink", "pcapng:/no/such/directory/x"],
+            ["--sink", &format!("jsonl:{out}")],
+            ["--bind", &taken[0]],
+            ["--metrics", &taken[1]],
+            ["--user", "no-such-user-here"],
+            ["--pin", "100000"],
+        ] {
+            let output =
+                run(&[&["ingest", "--duration", "0.1", "--bind", "127.0.0.1:0", "--out", out], &args[..]].concat());
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!((output.status.code(), said.lines().count()), (Some(1), 1), "{args:?}: {said}");
+            assert_eq!(fs::read_to_string(&old).unwrap(), held, "{args:?}");
+            assert!(!fs::exists(&new).unwrap(), "{args:?}");
+        }
+    }
+    let output = run(&["ingest", "--duration", "0.1", "--bind", "127.0.0.1:0", "--out", &old]);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let bytes = fs::read(&old).unwrap();
+    assert!(bytes.len() < held.len() && bytes.starts_with(&[0x0A, 0x0D, 0x0D, 0x0A]), "{} bytes", bytes.len());
 }
 
 #[test]

@@ -115,13 +115,17 @@ fn a_source_above_its_rate_is_held_down_and_others_are_not() {
     assert_eq!(delivered + limited, 110);
 }
 
-/// An ingest with a socket that was passed to it as a service manager does: its number 3.
-fn with_passed(socket: &UdpSocket, args: &[&str]) -> Ingest {
+/// The command of an ingest with a socket that is passed to it as a service manager does: its number 3.
+fn passing(socket: &UdpSocket, args: &[&str]) -> Command {
     let script = "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" \"$@\"";
     let mut command = Command::new("sh");
     command.args(["-c", script, PROGRAM, "ingest", "--json"]).args(args);
     command.stdin(Stdio::from(OwnedFd::from(socket.try_clone().unwrap())));
-    Ingest::spawn(command)
+    command
+}
+
+fn with_passed(socket: &UdpSocket, args: &[&str]) -> Ingest {
+    Ingest::spawn(passing(socket, args))
 }
 
 #[test]
@@ -151,6 +155,19 @@ fn a_passed_socket_keeps_its_queue_from_one_run_to_the_next() {
         expected = 7 + round;
         blast(address, &["--count", &expected.to_string(), "--rate", "max"]);
     }
+}
+
+#[cfg(target_os = "linux")] // for its full device
+#[test]
+fn a_start_that_fails_at_its_last_step_leaves_what_a_passed_socket_holds() {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    blast(socket.local_addr().unwrap(), &["--count", "20", "--rate", "max"]);
+    let output = passing(&socket, &["--out", "/dev/full"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), said.lines().count()), (Some(1), 1), "{said}");
+    assert!(said.contains("cannot write '/dev/full': No space left on device"), "{said}");
+    let (code, account, said) = with_passed(&socket, &["--count", "20"]).end();
+    assert_eq!((code, number(&account, "delivered")), (0, 20), "{said}");
 }
 
 #[test]

@@ -410,6 +410,28 @@ fn a_passed_socket_keeps_what_it_holds_from_one_pipeline_to_the_next() {
 }
 
 #[test]
+fn a_held_pipeline_reads_nothing_before_it_is_released_and_nothing_at_all_if_it_is_stopped_before() {
+    let socket = UdpSocket::bind((own_host(), 0)).unwrap();
+    let dst = socket.local_addr().unwrap();
+    send(20, dst);
+    let on_it = || Pipeline::builder(PeerConfig::new()).sockets([socket.try_clone().unwrap()]).held(true);
+    let total = counting(on_it()).stop().total();
+    assert_eq!((total.grams_delivered, total.socket.recv_calls, total.is_unread), (0, 0, false), "{total:?}");
+    let pipeline = counting(on_it());
+    pipeline.release();
+    until("what waited", || pipeline.stats().total().grams_delivered == 20);
+    // A stop right behind the release reads out as any other.
+    let pipeline = counting(Pipeline::builder(config()).held(true));
+    send(20, pipeline.ha());
+    pipeline.release();
+    assert_eq!(pipeline.stop().total().grams_delivered, 20);
+    let pipeline = counting(Pipeline::builder(config()).held(true));
+    send(20, pipeline.ha());
+    let total = pipeline.stop().total();
+    assert_eq!((total.grams_delivered, total.is_unread), (0, true), "{total:?}");
+}
+
+#[test]
 fn sockets_that_cannot_be_taken_over_are_refused() {
     let on = |sockets: Vec<UdpSocket>| {
         let kind = |error: std::io::Error| error.kind();
@@ -501,8 +523,8 @@ mod linux {
         assert_eq!(pipeline.stop().total().socket.kernel_dropped, 0);
     }
 
-    #[test]
-    fn a_group_of_passed_sockets_shares_a_port() {
+    /// Sockets on one port.
+    fn group<const N: usize>() -> [UdpSocket; N] {
         let socket = |dst: SocketAddr| {
             let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
             socket.set_reuse_port(true).unwrap();
@@ -511,7 +533,32 @@ mod linux {
         };
         let first = socket(SocketAddr::new(own_host().parse().unwrap(), 0));
         let dst = first.local_addr().unwrap();
-        let builder = Pipeline::builder(PeerConfig::new()).sockets([first, socket(dst)]).spread(Spread::Random);
+        let mut sockets = vec![first];
+        sockets.resize_with(N, || socket(dst));
+        sockets.try_into().unwrap()
+    }
+
+    #[test]
+    fn a_pipeline_that_cannot_be_started_has_taken_nothing_from_any_socket() {
+        let sockets = group::<8>();
+        send(200, sockets[0].local_addr().unwrap());
+        let passed = sockets.each_ref().map(|socket| socket.try_clone().unwrap());
+        let builder = Pipeline::builder(PeerConfig::new()).sockets(passed).spread(Spread::Random).workers(0);
+        // All but the last can begin.
+        let mut pins = [processors()[0]; 8];
+        pins[7] = 1 << 19;
+        let error = builder.pin(pins).start(|_| {}).map(drop).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+        let left = sockets.iter().map(|socket| {
+            socket.set_nonblocking(true).unwrap();
+            std::iter::from_fn(|| socket.recv(&mut [0; 8]).ok()).count()
+        });
+        assert_eq!(left.sum::<usize>(), 200);
+    }
+
+    #[test]
+    fn a_group_of_passed_sockets_shares_a_port() {
+        let builder = Pipeline::builder(PeerConfig::new()).sockets(group::<2>()).spread(Spread::Random);
         let counts = spread(builder, |pipeline| send_gently(400, pipeline));
         assert!(counts.iter().sum::<u64>() == 400 && counts.iter().all(|count| *count > 100), "{counts:?}");
     }

@@ -35,6 +35,7 @@ pub struct PipelineBuilder {
     spread: Spread,
     pins: Vec<usize>,
     drain: Duration,
+    is_held: bool,
 }
 
 impl PipelineBuilder {
@@ -49,6 +50,7 @@ impl PipelineBuilder {
             spread: Spread::default(),
             pins: Vec::new(),
             drain: Duration::from_secs(5),
+            is_held: false,
         }
     }
 
@@ -91,6 +93,15 @@ impl PipelineBuilder {
     /// Sets how long a stop may go on passing on what the kernel still holds, by default 5 seconds.
     pub fn drain(mut self, longest: Duration) -> Self {
         self.drain = longest;
+        self
+    }
+
+    /// Holds the readers back once all threads have started, until [`Pipeline::release`]; by default they read at once.
+    ///
+    /// So whatever else a program has to start can fail while every datagram is still in its socket, where it
+    /// stays for whoever has a [passed](Self::sockets) one next. A pipeline that is stopped before has read nothing.
+    pub fn held(mut self, is_held: bool) -> Self {
+        self.is_held = is_held;
         self
     }
 
@@ -170,10 +181,12 @@ impl PipelineBuilder {
             tallies: (0..handling_threads * self.shards).map(|_| Tally::default()).collect(),
             reports: sockets.iter().map(|_| Mutex::default()).collect(),
             rings_per_shard,
+            released: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             drain: self.drain,
         };
-        Ok(BoundPipeline { shared, sockets, workers: self.workers, pins: self.pins, gather: self.config.gather })
+        let Self { workers, pins, is_held, .. } = self;
+        Ok(BoundPipeline { shared, sockets, workers, pins, gather: self.config.gather, is_held })
     }
 
     fn check(&self) -> io::Result<()> {
@@ -251,6 +264,7 @@ pub struct BoundPipeline {
     workers: usize,
     pins: Vec<usize>,
     gather: Duration,
+    is_held: bool,
 }
 
 impl BoundPipeline {
@@ -269,7 +283,7 @@ impl BoundPipeline {
         self.sockets[0].buf_report(direction).expect("the socket is open")
     }
 
-    /// Starts all threads; `handler` is called with each batch, by several threads at once if there are several
+    /// Starts all threads, and nothing is read before all have started; `handler` is called with each batch, by several threads at once if there are several
     /// workers, or none and several shards.
     ///
     /// # Errors
@@ -335,11 +349,14 @@ impl BoundPipeline {
         }
         drop(is_pinned); // so that a thread that dies before it says anything is not waited for
         pinned.iter().take(shards).collect::<io::Result<()>>()?;
+        if !self.is_held {
+            pipeline.release();
+        }
         Ok(pipeline)
     }
 }
 
-/// A reader's thread: pins itself, says whether it could, and reads.
+/// A reader's thread: pins itself, says whether it could, and reads when it may.
 fn run_pinned(mut reader: Reader, processor: Option<usize>, is_pinned: &SyncSender<io::Result<()>>) -> Endpoint {
     let result = processor.map_or(Ok(()), group::pin_thread);
     let may_run = result.is_ok();

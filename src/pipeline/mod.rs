@@ -103,6 +103,8 @@ struct Shared {
     /// What each reader last said of itself.
     reports: Box<[Mutex<ReaderReport>]>,
     rings_per_shard: usize,
+    /// Readers may read: all threads have started, and whoever started them holds them back no longer.
+    released: AtomicBool,
     /// Readers shall read out and end.
     stopping: AtomicBool,
     /// How long they may take to pass on what the kernel still holds.
@@ -161,6 +163,23 @@ impl Pipeline {
     /// pipeline has stopped. No ring is free any more then, for these are given up.
     pub fn monitor(&self) -> Monitor {
         Monitor(Arc::clone(&self.shared))
+    }
+
+    /// Lets readers read, where they are [held](PipelineBuilder::held) back; otherwise they read already.
+    ///
+    /// ```
+    /// use hio_udp::{PeerConfig, Pipeline};
+    ///
+    /// let start = || Pipeline::builder(PeerConfig::new().port(0)).held(true).start(|_| {});
+    /// let pipelines = [start()?, start()?];
+    /// // What else may fail comes here: nothing has been received yet.
+    /// pipelines.iter().for_each(Pipeline::release);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn release(&self) {
+        // Release pairs with the readers' Acquire; a reader that is about to park keeps the permit.
+        self.shared.released.store(true, Ordering::Release);
+        self.readers.iter().for_each(|reader| reader.thread().unpark());
     }
 
     /// Begins to stop, and does not wait: to stop several at once, of which [`stop`](Self::stop) then waits for each.

@@ -64,8 +64,35 @@ impl Reader {
         self.look_around();
     }
 
-    /// Reads until it shall stop, then reads out; gives the socket back, still open.
+    /// Reads as soon as it may, until it shall stop; gives the socket back, still open.
     pub(super) fn run(mut self) -> Endpoint {
+        if self.wait_for_release() {
+            self.read();
+        } else {
+            self.report.is_unread = !self.endpoint.adopted;
+        }
+        self.look_around();
+        contain(|| drop(self.handler));
+        self.endpoint
+    }
+
+    /// Waits until it may read; `false` if it shall stop before.
+    fn wait_for_release(&self) -> bool {
+        loop {
+            // Looked at first: who is released and then stopped reads out.
+            let is_stopping = self.shared.stopping.load(Ordering::Acquire);
+            if self.shared.released.load(Ordering::Acquire) {
+                return true;
+            }
+            if is_stopping {
+                return false;
+            }
+            thread::park_timeout(LOOK_AROUND);
+        }
+    }
+
+    /// Reads until it shall stop, then reads out.
+    fn read(&mut self) {
         while !self.shared.stopping.load(Ordering::Acquire) {
             if let Some(mut ring) = self.take_ring() {
                 let result = self.endpoint.fill_wait(&mut ring, &mut self.pace, LOOK_AROUND);
@@ -76,9 +103,6 @@ impl Reader {
             }
         }
         self.read_out();
-        self.look_around();
-        contain(|| drop(self.handler));
-        self.endpoint
     }
 
     /// The ring in hand, or the next free one, for which it waits a while: meanwhile datagrams wait in the

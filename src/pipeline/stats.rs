@@ -61,8 +61,8 @@ pub struct ShardStats {
     pub receive_errors: u64,
     /// The errno of the last of these.
     pub receive_errno: Option<i32>,
-    /// Whether a stop gave up on the socket because it could not be read to its end: what it still held is in no
-    /// count.
+    /// Whether a stop gave up on the socket because it could not be read to its end, or came while the pipeline was
+    /// [held](super::PipelineBuilder::held): what it still held is in no count.
     pub is_unread: bool,
     /// Times the reader had to wait for a ring, because handlers had not given any back: what comes meanwhile
     /// waits in the socket's buffer.

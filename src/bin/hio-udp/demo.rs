@@ -1,6 +1,6 @@
 //! `ingest --demo`: an ingest and a blast on this machine, for five seconds.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::path::PathBuf;
 use std::thread;
@@ -35,7 +35,8 @@ pub fn run(mut options: IngestOptions) -> Result<(), Failure> {
     options.out = Some(path.clone());
     let ingest_stop = Stop::default();
     // An ingest that fails ends the load first, so that nothing is sent to a socket that is closed.
-    let ingest = Ingest::start(options, ingest_stop.clone(), Some(stop.clone()))?;
+    let started = Ingest::start(options, ingest_stop.clone(), Some(stop.clone()));
+    let ingest = started.inspect_err(|_| _ = fs::remove_file(&path))?;
     let to = ingest.local();
     if !is_json {
         say(&format!("five seconds of {SIZE_BYTES}-byte datagrams to {to}, stored in {}", path.display()));

@@ -84,7 +84,7 @@ pub struct IngestOptions {
     pub stamp: Stamp,
 
     /// Store every datagram in this pcapng file (Wireshark, tcpdump); without it they are only counted. A
-    /// file that exists is overwritten.
+    /// file that exists is overwritten, once everything else has started.
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
 

@@ -280,7 +280,7 @@ mod tests {
         const ROUNDS: u64 = 300;
         const BURST: u64 = 100;
         let options = crate::args::ingest_from(["hio-udp", "ingest", "--sink=null"].map(OsString::from).to_vec());
-        let entries = sinks::open(&options.unwrap(), "here", |_| false, &Stop::default()).unwrap();
+        let (entries, _) = sinks::open(&options.unwrap(), "here", |_| false, &Stop::default()).unwrap();
         let sinks = Arc::new(Sinks::start(entries, 1, Stop::default(), Duration::from_secs(5)).unwrap());
         let bound = Pipeline::builder(PeerConfig::new().port(0).rx_time(true)).workers(0).bind().unwrap();
         let to = bound.ha();

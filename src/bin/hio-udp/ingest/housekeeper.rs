@@ -1,8 +1,9 @@
 //! What has to be done now and then, whether or not datagrams come.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -47,30 +48,38 @@ impl Receiving {
 /// It may have to wait for a sink, and so does nothing else.
 pub struct Housekeeper {
     thread: JoinHandle<()>,
+    /// Until something comes here it waits, and it ends if nothing can come any more.
+    release: SyncSender<()>,
     ending: Arc<AtomicBool>,
 }
 
 impl Housekeeper {
-    /// Starts it, if there is memory for what all threads take while the ingest runs.
+    /// Starts it, if there is memory for what all threads take while the ingest runs; it does nothing before it is
+    /// released.
     ///
     /// It looks itself: glibc gives a thread a heap of its own if there are addresses for it, 64 MiB, and else
     /// whole pages for each allocation; what the heap of the first thread has free is then of no use to it.
     pub fn start(watch: Arc<Watch>) -> io::Result<Self> {
         let ending = Arc::new(AtomicBool::new(false));
-        let (checked, is_checked) = mpsc::sync_channel(1);
+        let (checked, is_checked) = sync_channel(1);
+        let (release, is_released) = sync_channel(1);
         let thread = thread::Builder::new().name("housekeeper".to_owned()).spawn({
             let ending = Arc::clone(&ending);
             move || {
                 let result = memory::check(0);
                 let may_run = result.is_ok();
                 let _ = checked.send(result); // which is waited for
-                if may_run {
+                if may_run && is_released.recv().is_ok() {
                     run(&watch, &ending);
                 }
             }
         })?;
         is_checked.recv().unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()))?;
-        Ok(Self { thread, ending })
+        Ok(Self { thread, release, ending })
+    }
+
+    pub fn release(&self) {
+        let _ = self.release.send(()); // there is room for one
     }
 
     /// Hands over what is left: once nobody else does any more.

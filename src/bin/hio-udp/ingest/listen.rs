@@ -106,7 +106,8 @@ fn builder(options: &IngestOptions, local: SocketAddr, config: PeerConfig) -> Pi
         .workers(options.workers)
         .spread(options.spread.into())
         .pin(options.pin.iter().copied())
-        .drain(options.drain);
+        .drain(options.drain)
+        .held(true);
     let groups = options.join.iter().filter(|join| takes_group(local, join.group));
     groups.fold(builder, |builder, Join { group, on }| builder.join(*group, *on))
 }

@@ -31,7 +31,7 @@ use crate::memory;
 use crate::metrics::{self, Board};
 use crate::probe::Tracker;
 use crate::screen::{Rules, Screen};
-use crate::sinks::{self, Losses, Sinks, Writer};
+use crate::sinks::{self, Beginning, Losses, Sinks, Writer};
 use crate::stop::{Asks, Stop};
 use crate::top;
 use display::Display;
@@ -111,6 +111,8 @@ pub struct Ingest {
 impl Ingest {
     /// Opens sockets and sinks, and starts receiving.
     ///
+    /// What may fail does so before a datagram is received, and before the file of `--out` loses what it holds.
+    ///
     /// An ingest with a `sender` of its own ends at `stop` only: when it is done or has failed before, it
     /// asks the sender to stop, and leaves behind what still comes.
     pub fn start(options: IngestOptions, stop: Stop, sender: Option<Stop>) -> Result<Self, Failure> {
@@ -127,7 +129,7 @@ impl Ingest {
         let stop = stop.or_at(options.duration.and_then(|duration| Instant::now().checked_add(duration)));
         let place = bound.iter().map(|bound| bound.pipeline.ha().to_string()).collect::<Vec<_>>().join(", ");
         let board = metrics.map(|listener| Board::serve(listener).map_err(no_thread)).transpose()?;
-        let sinks = start_sinks(&options, &place, &bound, &stop)?;
+        let (sinks, beginning) = start_sinks(&options, &place, &bound, &stop)?;
         memory::check(0).map_err(no_thread)?; // before the table of --rate-limit
         let screen = Arc::new(Screen::new(rules(&options)));
         let quota = Arc::new(Quota::new(options.count));
@@ -139,8 +141,11 @@ impl Ingest {
             listeners.push(listener);
         }
         let watch = Arc::new(Watch { since: Instant::now(), listeners, sinks });
-        let observer = Observer::new(Arc::clone(&watch), Arc::clone(&screen), board);
         let housekeeper = Housekeeper::start(Arc::clone(&watch)).map_err(no_thread)?;
+        beginning.map_or(Ok(()), sinks::begin)?;
+        let observer = Observer::new(Arc::clone(&watch), Arc::clone(&screen), board);
+        pipelines.iter().for_each(Pipeline::release);
+        housekeeper.release();
         let IngestOptions { count, out, config, top: has_view, words, .. } = options;
         Ok(Self {
             place,
@@ -270,21 +275,21 @@ fn start_one(
     Ok((pipeline, Listener { local, recv_buf_bytes, is_clamped, monitor, hands }))
 }
 
-/// Starts the sinks that the options ask for, if they ask for any.
+/// Starts the sinks that the options ask for, if they ask for any; the file of `--out` is still to be begun.
 fn start_sinks(
     options: &IngestOptions,
     place: &str,
     bound: &[Bound],
     stop: &Stop,
-) -> Result<Option<Arc<Sinks>>, Failure> {
+) -> Result<(Option<Arc<Sinks>>, Option<Beginning>), Failure> {
     let leads_back = |to| listen::leads_back(bound, &options.join, to);
-    let entries = sinks::open(options, place, leads_back, stop)?;
+    let (entries, beginning) = sinks::open(options, place, leads_back, stop)?;
     if entries.is_empty() {
-        return Ok(None);
+        return Ok((None, None));
     }
     let writers = bound.iter().map(|bound| bound.pipeline.handling_threads()).sum();
     let sinks = Sinks::start(entries, writers, stop.clone(), options.drain);
-    sinks.map(|sinks| Some(Arc::new(sinks))).map_err(|error| match error.kind() {
+    sinks.map(|sinks| (Some(Arc::new(sinks)), beginning)).map_err(|error| match error.kind() {
         io::ErrorKind::OutOfMemory => {
             Failure::run("the queues of the sinks do not fit into memory: choose fewer --sink")
         }

@@ -1,8 +1,9 @@
 //! `--out FILE`: one capture, which ends the ingest when it cannot be written.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use hio_udp::pcapng::Statistics;
 
@@ -22,8 +23,8 @@ impl Capture {
     /// Begins a capture in an empty file.
     pub fn begin(file: File, place: &str, ledger: &Ledger) -> io::Result<Self> {
         let mut capture = Self { file, len: 0 };
-        let (_, result) = capture.put(&chunk::preamble(place), ledger);
-        result.map(|()| capture)
+        capture.put(&chunk::preamble(place), ledger).1?;
+        Ok(capture)
     }
 
     pub fn file(&self) -> &File {
@@ -91,11 +92,51 @@ pub struct Out {
 }
 
 impl Out {
-    /// Creates the file, or empties the one that is there; waits until a pipe is read, or `stop`.
-    pub fn create(path: &Path, place: &str, ledger: &Ledger, stop: &Stop) -> io::Result<Self> {
-        let capture = Capture::begin(opening::create(path, || stop.asked())?, place, ledger)?;
-        let has_name = !directory::is_removed(capture.file(), path);
-        Ok(Self { capture, path: path.to_owned(), has_name, so_far: SoFar::default() })
+    /// Opens the file, or makes one, which the sink may write to once it is begun; waits until a pipe is read, or `stop`.
+    pub fn open(path: &Path, place: &str, ledger: &Arc<Ledger>, stop: &Stop) -> io::Result<(Self, Beginning)> {
+        let is_new = fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+        let file = opening::create(path, || stop.asked())?;
+        let has_name = !directory::is_removed(&file, path);
+        let (path, preamble) = (path.to_owned(), chunk::preamble(place));
+        let capture = Capture { file, len: 0 };
+        let beginning = Beginning { capture, path: path.clone(), is_new, preamble, ledger: Arc::clone(ledger) };
+        let capture = Capture { file: beginning.capture.file.try_clone()?, len: beginning.preamble.len() as u64 };
+        Ok((Self { capture, path, has_name, so_far: SoFar::default() }, beginning))
+    }
+}
+
+/// The file of `--out` while all else is started: it holds what it held until it is begun. Where it never is, because
+/// something fails, it stays as it is, and goes if it was not there before.
+pub struct Beginning {
+    capture: Capture,
+    path: PathBuf,
+    /// Whether it was made here.
+    is_new: bool,
+    preamble: Vec<u8>,
+    ledger: Arc<Ledger>,
+}
+
+impl Beginning {
+    /// Empties the file, and begins a capture in it.
+    pub fn begin(mut self) -> io::Result<()> {
+        if self.capture.file.metadata()?.is_file() {
+            self.capture.file.set_len(0)?;
+        }
+        self.capture.put(&self.preamble, &self.ledger).1?;
+        self.is_new = false; // from now on it stays
+        Ok(())
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Beginning {
+    fn drop(&mut self) {
+        if self.is_new && opening::is_at(&self.capture.file, &self.path) {
+            let _ = fs::remove_file(&self.path); // what made the start fail is the one to tell
+        }
     }
 }
 

@@ -47,8 +47,9 @@ use std::time::{Duration, Instant};
 use crossbeam_queue::ArrayQueue;
 use serde::Serialize;
 
+pub use file::Beginning;
 pub use losses::Losses;
-pub use spec::{Limits, Spec, check, open};
+pub use spec::{Limits, Spec, begin, check, open};
 pub use writer::Writer;
 
 use crate::account::grouped;

@@ -13,7 +13,7 @@ use std::{thread, time::Duration};
 #[cfg(unix)]
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// Opens a file to write, which nobody else writes to, and empties it if it is there. A pipe that nobody reads is
+/// Opens a file to write, which nobody else writes to, and leaves in it what it holds. A pipe that nobody reads is
 /// waited for until `is_over`.
 pub fn create(path: &Path, is_over: impl Fn() -> bool) -> io::Result<File> {
     let mut options = options(path);
@@ -22,9 +22,7 @@ pub fn create(path: &Path, is_over: impl Fn() -> bool) -> io::Result<File> {
     let file = open_when_read(path, &mut options, is_over)?;
     #[cfg(not(unix))]
     let (file, _) = (open(path, &options)?, is_over);
-    if lock_file(&file)? {
-        file.set_len(0)?;
-    }
+    lock_file(&file)?;
     Ok(file)
 }
 
@@ -84,13 +82,9 @@ pub fn directory(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Keeps other ingests and sinks from a file as long as it is open; `false` for what anybody may share: pipes, devices.
-fn lock_file(file: &File) -> io::Result<bool> {
-    let is_regular = file.metadata()?.is_file();
-    if is_regular {
-        lock(file, "file")?;
-    }
-    Ok(is_regular)
+/// Keeps other ingests and sinks from a file as long as it is open, but for what anybody may share: pipes, devices.
+fn lock_file(file: &File) -> io::Result<()> {
+    if file.metadata()?.is_file() { lock(file, "file") } else { Ok(()) }
 }
 
 /// Keeps other ingests and sinks from what is open, a `kind` of thing, until it is closed.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::file::Out;
+use super::file::{Beginning, Out};
 use super::jsonl::Jsonl;
 use super::ledger::Ledger;
 use super::null::Null;
@@ -177,25 +177,38 @@ pub fn check(options: &IngestOptions) -> Result<(), Failure> {
 
 /// Opens every sink that is asked for; captures tell that datagrams came to `place`. What is sent to an address
 /// that `leads_back` would be received, and sent, for ever. Nothing is waited for longer than to `stop`.
+///
+/// The file of `--out` is as it was until it is begun, which is to come last.
 pub fn open(
     options: &IngestOptions,
     place: &str,
     leads_back: impl Fn(SocketAddr) -> bool,
     stop: &Stop,
-) -> Result<Vec<Entry>, Failure> {
-    let out = options.out.iter().map(|path| open_out(path, place, stop));
+) -> Result<(Vec<Entry>, Option<Beginning>), Failure> {
+    let out = options.out.as_ref().map(|path| open_out(path, place, stop)).transpose()?;
+    let (out, beginning) = out.unzip();
     let sinks = options.sinks.iter().map(|spec| open_sink(spec, options, place, &leads_back));
-    out.chain(sinks).collect()
+    let entries = out.into_iter().map(Ok).chain(sinks).collect::<Result<_, _>>()?;
+    Ok((entries, beginning))
 }
 
-fn open_out(path: &Path, place: &str, stop: &Stop) -> Result<Entry, Failure> {
+fn open_out(path: &Path, place: &str, stop: &Stop) -> Result<(Entry, Beginning), Failure> {
     let ledger = Arc::new(Ledger::default());
-    let sink = Out::create(path, place, &ledger, stop).map_err(|error| {
-        let path = path.display();
-        Failure::run(format!("cannot write '{path}': {error}; choose another --out"))
-    })?;
+    let (sink, beginning) = Out::open(path, place, &ledger, stop).map_err(|error| cannot_write(path, &error))?;
     let name = path.to_string_lossy().into_owned();
-    Ok(Entry { name, kind: OUT, when_full: WhenFull::Wait, is_prompt: false, sink: Box::new(sink), ledger })
+    let entry = Entry { name, kind: OUT, when_full: WhenFull::Wait, is_prompt: false, sink: Box::new(sink), ledger };
+    Ok((entry, beginning))
+}
+
+/// What is told of a file of `--out` that cannot be opened or begun.
+fn cannot_write(path: &Path, error: &io::Error) -> Failure {
+    Failure::run(format!("cannot write '{}': {error}; choose another --out", path.display()))
+}
+
+/// Empties the file of `--out` and begins a capture in it.
+pub fn begin(beginning: Beginning) -> Result<(), Failure> {
+    let path = beginning.path().to_owned();
+    beginning.begin().map_err(|error| cannot_write(&path, &error))
 }
 
 fn open_sink(
