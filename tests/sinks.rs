@@ -583,6 +583,37 @@ fn standard_output_takes_lines_at_once_and_its_reader_may_go_away() {
 }
 
 #[test]
+fn a_reader_of_standard_output_that_goes_away_is_told_once_and_other_sinks_go_on() {
+    let dir = Dir::new("reader-gone");
+    let path = dir.join("lines");
+    let file = format!("jsonl:{path}");
+    let mut ingest = Ingest::start("127.0.0.1:0", &["--sink", "jsonl:-", "--sink", &file]);
+    let lines = || fs::read_to_string(&path).unwrap_or_default().lines().count();
+    let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+    sender.send_to(b"first", ingest.addr).unwrap();
+    let mut stdout = BufReader::new(ingest.child.stdout.take().unwrap());
+    let mut line = String::new();
+    stdout.read_line(&mut line).unwrap();
+    assert!(line.contains("\"text\":\"first\""), "{line}");
+    drop(stdout);
+    for sent in 2..=11 {
+        sender.send_to(b"more", ingest.addr).unwrap();
+        wait_until("the next line", || lines() == sent);
+    }
+    ingest.signal("TERM");
+    let mut said = String::new();
+    ingest.stderr.read_to_string(&mut said).unwrap();
+    assert_eq!(ingest.child.wait().unwrap().code(), Some(1), "{said}");
+    let (account, said): (Vec<&str>, Vec<&str>) = said.lines().partition(|line| line.starts_with('{'));
+    let account: Value = serde_json::from_str(account[0]).unwrap();
+    assert_sinks_add_up(&account);
+    assert_eq!(number(sink(&account, &file), "written"), 11);
+    assert_eq!(number(sink(&account, "jsonl:-"), "not_written"), 10);
+    assert_eq!(said.len(), 2, "when it begins and in the end: {said:?}");
+    assert!(said.iter().all(|line| line.contains("jsonl:-") && line.contains("Broken pipe")), "{said:?}");
+}
+
+#[test]
 fn relays_fan_out_every_datagram_beside_what_is_stored() {
     let dir = Dir::new("relay");
     let places: Vec<UdpSocket> = (0..2).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
@@ -767,6 +798,25 @@ fn a_capture_into_a_pipe_waits_for_its_reader_and_a_stop_ends_the_wait() {
             }
             None => assert!(said.contains(&pipe) && said.contains("nobody has read this pipe"), "{said}"),
         }
+    }
+}
+
+#[test]
+fn a_reader_of_a_capture_that_goes_away_ends_it_which_is_a_failure_where_there_are_other_sinks() {
+    let dir = Dir::new("pipe-gone");
+    let pipe = dir.join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    for (more, code, lines) in [(&[][..], 0, 0), (&["--sink", "null"], 1, 1)] {
+        let reader = std::thread::spawn({
+            let pipe = pipe.clone();
+            move || fs::File::open(pipe).unwrap().read(&mut [0]).unwrap()
+        });
+        let ingest = Ingest::start("127.0.0.1:0", &[&["--out", &pipe], more].concat());
+        assert_eq!(reader.join().unwrap(), 1);
+        blast(ingest.addr, &["--count", "10", "--rate", "max"]);
+        let (ended, account, said) = ingest.end();
+        assert_eq!((ended, said.lines().count()), (code, lines), "{said}");
+        assert_sinks_add_up(&account);
     }
 }
 

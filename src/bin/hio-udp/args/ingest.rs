@@ -187,7 +187,7 @@ The account: every datagram that reached a socket is in exactly one of delivered
 kernel_dropped and left_behind; for --out and each --sink, every delivered one is in written or not_written.
 What stores (--out, pcapng, jsonl) may make receiving wait, and the kernel counts what its buffer
 then cannot hold; what passes on (udp, unix) never does, and counts what its queue cannot hold.
-With jsonl:- the account is printed on standard error.
+With jsonl:- the account is printed on standard error; a reader that goes away ends it, if it is the only sink.
 
 Each option may be given by the environment too, as HIO_UDP_ROTATE_EVERY=5m for --rotate-every (a switch by
 true or false, a list with commas), and in the file of --config, as rotate-every = \"5m\" (a switch by true or

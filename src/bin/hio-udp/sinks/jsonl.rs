@@ -24,10 +24,16 @@ pub struct Jsonl {
     path: Option<PathBuf>,
     /// Lines that went into what is open.
     lines_written: u64,
+    /// Why no line can go there any more.
+    gone: Option<String>,
 }
 
 enum Place {
-    Stdout(io::Stdout),
+    Stdout {
+        stdout: io::Stdout,
+        /// Whether there is no other sink, so that its end is the ingest's.
+        is_only: bool,
+    },
     File {
         file: File,
         /// Whether it has a length, which pipes and devices lack.
@@ -38,8 +44,9 @@ enum Place {
 }
 
 impl Jsonl {
-    pub fn stdout() -> Self {
-        Self::new(Place::Stdout(io::stdout()), "jsonl:-")
+    /// Ends the ingest when nobody reads standard output any more, if it `is_only` for that.
+    pub fn stdout(is_only: bool) -> Self {
+        Self::new(Place::Stdout { stdout: io::stdout(), is_only }, "jsonl:-")
     }
 
     /// Goes on behind what the file holds; a last line that is not whole is cut, and that is said.
@@ -51,7 +58,8 @@ impl Jsonl {
     }
 
     fn new(place: Place, name: &str) -> Self {
-        Self { place, lines: Vec::new(), count: 0, trouble: Trouble::new(name), path: None, lines_written: 0 }
+        let trouble = Trouble::new(name);
+        Self { place, lines: Vec::new(), count: 0, trouble, path: None, lines_written: 0, gone: None }
     }
 
     /// Begins the file anew if somebody has removed it: what went into it is lost.
@@ -70,8 +78,17 @@ impl Jsonl {
         Ok(())
     }
 
-    /// Writes the lines there are.
+    /// Writes the lines there are, or counts them where none can be written any more.
     fn flush(&mut self, ledger: &Ledger) {
+        match &self.gone {
+            Some(reason) => ledger.lacks(self.count, reason),
+            None => self.put(ledger),
+        }
+        self.lines.clear();
+        self.count = 0;
+    }
+
+    fn put(&mut self, ledger: &Ledger) {
         let (done, result) = match self.notice_removal(ledger) {
             Ok(()) => self.place.write(&self.lines, ledger),
             Err(error) => (0, Err(error)),
@@ -91,15 +108,17 @@ impl Jsonl {
                 self.fail(error, self.count - count, ledger);
             }
         }
-        self.lines.clear();
-        self.count = 0;
     }
 
     /// Standard output does not come back once it has failed, so nothing is left to do then.
     fn fail(&mut self, error: io::Error, lacking: u64, ledger: &Ledger) {
         match self.place {
             Place::File { .. } => self.trouble.has(ledger, lacking, "write", &error),
-            Place::Stdout(_) => {
+            Place::Stdout { is_only: false, .. } => {
+                self.trouble.has(ledger, lacking, "write", &error);
+                self.gone = Some(error.to_string());
+            }
+            Place::Stdout { is_only: true, .. } => {
                 ledger.lacks(lacking, &error.to_string());
                 ledger.end(error);
             }
@@ -168,7 +187,7 @@ impl Place {
         let mut done = 0;
         while done < bytes.len() {
             let result = match self {
-                Self::Stdout(stdout) => stdout.write(&bytes[done..]),
+                Self::Stdout { stdout, .. } => stdout.write(&bytes[done..]),
                 Self::File { file, .. } => file.write(&bytes[done..]),
             };
             ledger.called();
@@ -180,7 +199,7 @@ impl Place {
             }
         }
         match self {
-            Self::Stdout(stdout) => (done, stdout.flush()),
+            Self::Stdout { stdout, .. } => (done, stdout.flush()),
             Self::File { .. } => (done, Ok(())),
         }
     }

@@ -295,7 +295,8 @@ impl Sinks {
 /// What the program fails with where a sink has not written everything, or has not ended well.
 pub fn failure(finished: &[Finished]) -> Option<Failure> {
     let failed = finished.iter().filter(|sink| match &sink.error {
-        Some(error) => error.kind() != io::ErrorKind::BrokenPipe, // a reader that has gone away is no error
+        // That a reader has gone away is no failure where it was the only one.
+        Some(error) => finished.len() > 1 || error.kind() != io::ErrorKind::BrokenPipe,
         None => sink.account.not_written > 0,
     });
     let told: Vec<String> = failed.map(Finished::why).collect();

@@ -225,7 +225,10 @@ fn open_sink(
             let segments = Segments::open(dir, text, options.segments, place, &ledger).map_err(cannot)?;
             ("pcapng", Box::new(segments))
         }
-        Place::Stdout => ("jsonl", Box::new(Jsonl::stdout())),
+        Place::Stdout => {
+            let is_only = options.sinks.len() == 1 && options.out.is_none();
+            ("jsonl", Box::new(Jsonl::stdout(is_only)))
+        }
         Place::Lines(path) => ("jsonl", Box::new(Jsonl::append(path, text).map_err(cannot)?)),
         Place::Udp(to) => {
             let to = to.resolve()?;
