@@ -172,6 +172,20 @@ fn lines_of_json_on_a_full_disk_are_counted_and_written_again_when_there_is_room
     assert_eq!(written_and_not(&account, sent), (before + 300, 4000 - before), "{account}");
 }
 
+#[test]
+fn a_capture_on_a_full_disk_names_the_reason_for_all_that_it_lacks() {
+    let Some(disk) = Disk::new("full-out", "1m") else { return };
+    let ingest = disk.ingest(&["--out", disk.dir.0.join("out").to_str().unwrap()]);
+    blast(ingest.addr, &["--count", "5000", "--rate", "20000", "--size", "1000"]);
+    let (code, account, said) = ingest.end();
+    assert_eq!((code, said.lines().count()), (1, 1), "{said}");
+    assert!(said.contains("No space left on device") && said.contains("free some space"), "{said}");
+    let [written, lacking, delivered] = ["written", "not_written", "delivered"].map(|name| number(&account, name));
+    assert!(written > 0 && lacking > 0 && written + lacking == delivered, "{account}");
+    let reasons = serde_json::json!({ "No space left on device (os error 28)": lacking });
+    assert_eq!(account["sinks"][0]["not_written_by_reason"], reasons, "{account}");
+}
+
 /// Fills the disk of `log`, makes room, and waits until 300 more are written; gives how many lines there were before.
 fn fill_and_make_room(log: &Path, ballast: &Path, load: &mut Load) -> u64 {
     fs::write(ballast, vec![1; 700 << 10]).unwrap();

@@ -89,6 +89,8 @@ pub struct Out {
     /// A file without a name from the start has none to lose.
     has_name: bool,
     so_far: SoFar,
+    /// Why nothing more is written.
+    failed: Option<String>,
 }
 
 impl Out {
@@ -101,7 +103,13 @@ impl Out {
         let capture = Capture { file, len: 0 };
         let beginning = Beginning { capture, path: path.clone(), is_new, preamble, ledger: Arc::clone(ledger) };
         let capture = Capture { file: beginning.capture.file.try_clone()?, len: beginning.preamble.len() as u64 };
-        Ok((Self { capture, path, has_name, so_far: SoFar::default() }, beginning))
+        Ok((Self { capture, path, has_name, so_far: SoFar::default(), failed: None }, beginning))
+    }
+
+    /// Ends the ingest.
+    fn fail(&mut self, error: io::Error, ledger: &Ledger) {
+        self.failed = Some(error.to_string());
+        ledger.end(error);
     }
 }
 
@@ -144,12 +152,13 @@ impl Sink for Out {
     fn write(&mut self, chunk: &Chunk, ledger: &Ledger) {
         self.idle(ledger);
         // What comes after a failure is not written: the file holds the first datagrams, without a hole.
-        if ledger.is_over() {
-            return;
+        if let Some(reason) = &self.failed {
+            return ledger.lacks(chunk.packets, reason);
         }
         self.so_far.add(chunk);
-        if let (_, Err(error)) = self.capture.write(chunk, self.so_far, ledger) {
-            ledger.end(error);
+        if let (packets, Err(error)) = self.capture.write(chunk, self.so_far, ledger) {
+            ledger.lacks(chunk.packets - packets, &error.to_string());
+            self.fail(error, ledger);
         }
     }
 
@@ -158,7 +167,7 @@ impl Sink for Out {
         if self.has_name && !ledger.is_over() && directory::is_removed(self.capture.file(), &self.path) {
             let error = io::Error::new(io::ErrorKind::NotFound, "the file was removed while it was written");
             ledger.lost(ledger.written(), &error.to_string());
-            ledger.end(error);
+            self.fail(error, ledger);
         }
     }
 
