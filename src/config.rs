@@ -88,6 +88,7 @@ pub struct PeerConfig {
     pub(crate) gram_size: usize,
     pub(crate) bcast: bool,
     pub(crate) exclusive: bool,
+    pub(crate) only_v6: bool,
     pub(crate) reopen: bool,
     pub(crate) recv_buf_bytes: Option<usize>,
     pub(crate) send_buf_bytes: Option<usize>,
@@ -113,6 +114,7 @@ impl Default for PeerConfig {
             gram_size: MAX_GRAM_SIZE,
             bcast: false,
             exclusive: false,
+            only_v6: false,
             reopen: false,
             recv_buf_bytes: None,
             send_buf_bytes: None,
@@ -205,6 +207,24 @@ impl PeerConfig {
     #[doc(alias = "SO_REUSEPORT")]
     pub fn exclusive(mut self, exclusive: bool) -> Self {
         self.exclusive = exclusive;
+        self
+    }
+
+    /// Takes IPv6 datagrams only, so that another socket can have the same port for IPv4.
+    ///
+    /// By default a socket on `::` has IPv4 datagrams too, unless the system says otherwise (ipv6(7),
+    /// `bindv6only`). Makes no difference to a peer on an IPv4 address.
+    ///
+    /// ```no_run
+    /// use hio_udp::{Peer, PeerConfig, Transport};
+    ///
+    /// let v4 = Peer::new(PeerConfig::new().ha(("0.0.0.0", 2055)).exclusive(true).reopen(true))?;
+    /// let v6 = Peer::new(PeerConfig::new().ha(("::", 2055)).only_v6(true).exclusive(true).reopen(true))?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[doc(alias = "IPV6_V6ONLY")]
+    pub fn only_v6(mut self, on: bool) -> Self {
+        self.only_v6 = on;
         self
     }
 

@@ -54,6 +54,8 @@ pub(crate) struct Endpoint {
     pub(crate) bs: usize,
     pub(crate) bcast: bool,
     pub(crate) sharing: Sharing,
+    /// Whether a socket of IPv6 leaves IPv4 to others.
+    only_v6: bool,
     multicast: Multicast,
     recv_buf_bytes: Option<usize>,
     send_buf_bytes: Option<usize>,
@@ -92,6 +94,7 @@ impl Endpoint {
             bs: config.effective_bs(bc),
             bcast: config.bcast,
             sharing: if config.exclusive { Sharing::Nobody } else { Sharing::Anybody },
+            only_v6: config.only_v6,
             multicast: Multicast::default(),
             recv_buf_bytes: config.recv_buf_bytes,
             send_buf_bytes: config.send_buf_bytes,
@@ -142,6 +145,9 @@ impl Endpoint {
             sys_socket::set(&socket, |socket| socket.set_broadcast(true))?;
         }
         self.sharing.set(&socket)?;
+        if self.only_v6 && self.ha.is_ipv6() {
+            sys_socket::set(&socket, |socket| socket.set_only_v6(true))?;
+        }
         sys_socket::set(&socket, |socket| socket.set_nonblocking(true))?;
         let reports = self.set_buffers(&socket, self.bs)?;
         // Everything is set before the bind: the first datagram must find it so.

@@ -768,3 +768,23 @@ fn a_ring_of_tiny_slots_counts_the_memory_its_slots_really_take() {
         assert_eq!(RecvRing::new(bc, 1).unwrap_err().kind(), std::io::ErrorKind::InvalidInput, "{bc}");
     }
 }
+
+#[test]
+fn a_peer_of_ipv6_only_leaves_its_port_to_one_of_ipv4_and_each_has_its_own() {
+    fn shares_a_port<T: Transport>() {
+        let mut v4 = T::new(PeerConfig::new().ha(("0.0.0.0", 0)).only_v6(true).exclusive(true).reopen(true)).unwrap();
+        let port = v4.ha().port();
+        let mut v6 = T::new(PeerConfig::new().ha(("::", port)).only_v6(true).exclusive(true).reopen(true)).unwrap();
+        let (from_v4, from_v6) = (plain(), std::net::UdpSocket::bind("[::1]:0").unwrap());
+        from_v4.send_to(b"four", ("127.0.0.1", port)).unwrap();
+        from_v6.send_to(b"six", ("::1", port)).unwrap();
+        assert_eq!(next(&mut v4), (b"four".to_vec(), from_v4.local_addr().unwrap()));
+        assert_eq!(next(&mut v6), (b"six".to_vec(), from_v6.local_addr().unwrap()));
+        assert_nothing_left(&mut v4);
+        assert_nothing_left(&mut v6);
+    }
+    if support::has_ipv6() {
+        shares_a_port::<Peer>();
+        shares_a_port::<BatchPeer>();
+    }
+}

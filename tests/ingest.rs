@@ -79,6 +79,55 @@ fn several_addresses_are_received_on_at_once() {
 }
 
 #[test]
+fn both_address_families_are_received_on_one_port_each_on_its_own_socket() {
+    if UdpSocket::bind("[::1]:0").is_err() {
+        return println!("left out: needs IPv6");
+    }
+    for (v4, v6_comes_first) in [("0.0.0.0", false), ("0.0.0.0", true), ("127.0.0.1", false)] {
+        let port = UdpSocket::bind("[::]:0").unwrap().local_addr().unwrap().port();
+        let mut binds = [format!("{v4}:{port}"), format!("[::]:{port}")];
+        if v6_comes_first {
+            binds.reverse();
+        }
+        let shards = if cfg!(target_os = "linux") { "2" } else { "1" };
+        let ingest = Ingest::start(&binds[0], &["--bind", &binds[1], "--shards", shards, "--sink", "null"]);
+        for (to, count) in [("127.0.0.1", "30"), ("[::1]", "40")] {
+            blast(format!("{to}:{port}").parse().unwrap(), &["--count", count, "--rate", "max"]);
+        }
+        let (code, account, said) = ingest.stop();
+        assert_eq!((code, said.as_str()), (0, ""));
+        let of = |bind: &str| {
+            let rows = account["shards"].as_array().unwrap().iter().filter(|row| row["bind"] == bind);
+            rows.map(|row| number(row, "received")).sum::<u64>()
+        };
+        let received = (of(&format!("{v4}:{port}")), of(&format!("[::]:{port}")));
+        assert_eq!(received, (30, 40), "{account}");
+    }
+}
+
+#[test]
+fn a_bind_that_fails_names_its_address_and_its_option() {
+    let holder = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let taken = holder.local_addr().unwrap().to_string();
+    let free = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    for (binds, address, hint) in [
+        (&["127.0.0.1:0", &*taken][..], &*taken, "another process or another --bind has port"),
+        (&[&*free, &*free], &*free, "another process or another --bind has port"),
+        (&["192.0.2.1:9"], "192.0.2.1:9", "no such address"),
+        (&["no-such-host.invalid:9"], "no-such-host.invalid", "cannot resolve"),
+    ] {
+        let mut args = vec!["ingest"];
+        args.extend(binds.iter().flat_map(|bind| ["--bind", bind]));
+        let output = run(&args);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), said.lines().count()), (Some(1), 1), "{said}");
+        for part in ["--bind", address, hint] {
+            assert!(said.contains(part), "{binds:?}: {part:?} is not in {said}");
+        }
+    }
+}
+
+#[test]
 fn who_is_not_let_in_is_counted_and_stored_nowhere() {
     let file = Scratch::new("denied");
     let nets = ["--allow", "127.0.0.0/24", "--deny", "127.0.0.8/29", "--out", file.arg()];

@@ -155,6 +155,24 @@ fn every_errno_of_an_open_is_given_and_told_once_and_the_peer_may_be_opened_agai
 }
 
 #[test]
+fn every_errno_of_ipv6_only_fails_the_open_and_the_peer_may_be_opened_again() {
+    if std::net::UdpSocket::bind("[::1]:0").is_err() {
+        return eprintln!("no IPv6 here: left out");
+    }
+    let faults = Faults::new();
+    // No sharing, and buffers that are large enough: IPv6 only, no blocking, the drop counter.
+    let mut peer = Peer::new(config().ha(("::1", 0)).only_v6(true)).unwrap();
+    assert_eq!(fault::made(Call::SetOption), 3);
+    for errno in OPTION {
+        fault::clear();
+        faults.errno(Call::SetOption, 1, *errno);
+        assert_eq!(peer.reopen().unwrap_err().raw_os_error(), Some(*errno));
+        assert!(fault::is_over() && !peer.opened(), "{errno}");
+    }
+    peer.reopen().unwrap();
+}
+
+#[test]
 fn a_multicast_option_of_an_open_peer_that_is_refused_is_not_remembered() {
     /// Something that a peer is asked for.
     type Asked = fn(&mut Peer) -> std::io::Result<()>;

@@ -109,8 +109,8 @@ impl PipelineBuilder {
     /// those that systemd passes, or an older process of this program.
     ///
     /// What they hold when the pipeline stops stays in them, for whoever has them next, so a restart loses
-    /// nothing. Of the settings, `ha`, `bcast` and `exclusive` are not looked at, and the socket's buffers are
-    /// only set where [`recv_buf_bytes`](PeerConfig::recv_buf_bytes) or
+    /// nothing. Of the settings, `ha`, `bcast`, `exclusive` and `only_v6` are not looked at, and the socket's
+    /// buffers are only set where [`recv_buf_bytes`](PeerConfig::recv_buf_bytes) or
     /// [`send_buf_bytes`](PeerConfig::send_buf_bytes) asks for it. What the kernel dropped before is not counted.
     #[doc(alias = "sd_listen_fds")]
     pub fn sockets(mut self, bound: impl IntoIterator<Item = UdpSocket>) -> Self {

@@ -44,7 +44,7 @@ pub struct BlastReport {
 
 pub fn run(options: BlastOptions) -> Result<(), Failure> {
     let stop = Stop::on_signals().map_err(|error| Failure::run(format!("cannot catch signals: {error}")))?;
-    let to = options.to.resolve()?;
+    let to = options.to.resolve("--to")?;
     let (report, first_error) = blast(&options, to, &stop)?;
     if options.json {
         account::print_json(&report)?;

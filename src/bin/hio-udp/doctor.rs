@@ -56,7 +56,7 @@ pub fn run(options: DoctorOptions) -> Result<(), Failure> {
 
 /// Opens the socket that would be received with, and lets it go again; tells how many datagrams it holds.
 fn open(bind: &HostPort, need: &Need) -> Result<Socket, Failure> {
-    let addr = bind.resolve()?;
+    let addr = bind.resolve("--bind")?;
     let config = PeerConfig::new()
         .name("doctor")
         .ha((addr.ip().to_string(), addr.port()))

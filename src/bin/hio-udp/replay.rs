@@ -99,7 +99,7 @@ pub fn run(options: ReplayOptions) -> Result<(), Failure> {
     for file in options.files.iter().filter(|file| *file != Path::new("-")) {
         unpack::open(file)?;
     }
-    let to = options.to.resolve()?;
+    let to = options.to.resolve("--to")?;
     let sender = Sender::open("replay".to_owned(), to, BATCH, options.segment)
         .map_err(|error| Failure::run(format!("cannot open a socket to send to {to}: {error}; choose another --to")))?;
     let mut replay = Replay {

@@ -24,7 +24,8 @@ pub const DEFAULT_RCVBUF: usize = 4 << 20;
 #[command(after_help = INGEST_EXAMPLES, allow_negative_numbers = true)]
 pub struct IngestOptions {
     /// Address to receive on, may be given several times: 0.0.0.0 or [::] is every interface, port 0 any free
-    /// port. Not looked at where a service manager passes sockets.
+    /// port. [::] has IPv4 too, unless an IPv4 address is given with the same port. Not looked at where a service
+    /// manager passes sockets.
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:55000", value_parser = host_port)]
     pub bind: Vec<HostPort>,
 
@@ -176,7 +177,7 @@ Examples:
   hio-udp ingest --bind '[::]:6343' --out sflow.pcapng --duration 60
   hio-udp ingest --bind 0.0.0.0:2055 --sink pcapng:/var/lib/flows --rotate-every 5m --keep-bytes 20G
   hio-udp ingest --sink jsonl:- | jq -r .text
-  hio-udp ingest --bind '[::]:8125' --shards 2 --spread random --sink null
+  hio-udp ingest --bind 0.0.0.0:8125 --bind '[::]:8125' --shards 2 --spread random --sink null
   hio-udp ingest --bind 0.0.0.0:5000 --join 239.1.1.1%eth0 --allow 192.0.2.0/24 --rate-limit 10000:500
   hio-udp ingest --sink pcapng:kept --sink udp:192.0.2.7:2055 --sink udp:192.0.2.8:2055
   hio-udp ingest --bind 0.0.0.0:2055 --sink pcapng:kept --metrics :9100 --log json

@@ -31,7 +31,7 @@ use crate::failure::Failure;
 
 /// Receive UDP datagrams at high rate, store them, and account for every one of them.
 #[derive(Debug, Parser)]
-#[command(name = "hio-udp", version, max_term_width = 100, after_help = EXAMPLES)]
+#[command(name = "hio-udp", version, max_term_width = 120, after_help = EXAMPLES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

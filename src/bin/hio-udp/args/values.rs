@@ -18,16 +18,16 @@ pub struct HostPort {
 }
 
 impl HostPort {
-    /// The address it stands for; the first IPv4 one if there are several.
-    pub fn resolve(&self) -> Result<SocketAddr, Failure> {
+    /// The address it stands for; the first IPv4 one if there are several. What fails is told with the option.
+    pub fn resolve(&self, option: &str) -> Result<SocketAddr, Failure> {
         let Self { host, port } = self;
         let hint = "give an address such as 127.0.0.1 or a name that resolves";
         let found: Vec<SocketAddr> = (host.as_str(), *port)
             .to_socket_addrs()
-            .map_err(|error| Failure::run(format!("cannot resolve '{host}': {error}; {hint}")))?
+            .map_err(|error| Failure::run(format!("cannot resolve '{host}' of {option}: {error}; {hint}")))?
             .collect();
         let first = found.iter().find(|address| address.is_ipv4()).or(found.first());
-        first.copied().ok_or_else(|| Failure::run(format!("'{host}' has no address; {hint}")))
+        first.copied().ok_or_else(|| Failure::run(format!("'{host}' of {option} has no address; {hint}")))
     }
 }
 

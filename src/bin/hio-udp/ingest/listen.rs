@@ -13,6 +13,8 @@ use crate::failure::Failure;
 pub struct Bound {
     pub pipeline: BoundPipeline,
     pub sockets: usize,
+    /// Whether it leaves the port to others for IPv4; not known of sockets that were passed.
+    is_only_v6: bool,
     /// Whether the sockets were passed, and so are older than this process.
     pub is_passed: bool,
 }
@@ -31,7 +33,9 @@ pub fn check(options: &IngestOptions) -> Result<(), Failure> {
 pub fn bind(options: &IngestOptions) -> Result<Vec<Bound>, Failure> {
     let passed = passed_sockets()?;
     let bound = if passed.is_empty() {
-        options.bind.iter().map(|bind| bind_one(options, bind.resolve()?)).collect::<Result<Vec<_>, _>>()?
+        let addresses = options.bind.iter().map(|bind| bind.resolve("--bind")).collect::<Result<Vec<_>, _>>()?;
+        let is_only_v6 = |ha| addresses.iter().any(|other| leaves_ipv4_to(ha, *other));
+        addresses.iter().map(|ha| bind_one(options, *ha, is_only_v6(*ha))).collect::<Result<Vec<_>, _>>()?
     } else {
         passed.into_iter().map(|(local, sockets)| take_over(options, local, sockets)).collect::<Result<Vec<_>, _>>()?
     };
@@ -43,6 +47,12 @@ pub fn bind(options: &IngestOptions) -> Result<Vec<Bound>, Failure> {
         }
     }
     Ok(bound)
+}
+
+/// Whether a socket on `ha`, every interface for IPv6, must leave IPv4 to that on another address: both have one port,
+/// which would else be taken for both families.
+fn leaves_ipv4_to(ha: SocketAddr, other: SocketAddr) -> bool {
+    ha.is_ipv6() && ha.ip().is_unspecified() && other.ip().to_canonical().is_ipv4() && ha.port() == other.port()
 }
 
 /// Whether datagrams to a group can come to a socket bound to this address.
@@ -58,10 +68,11 @@ pub fn leads_back(bound: &[Bound], joins: &[Join], mut to: SocketAddr) -> bool {
         ip if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
         ip => ip,
     });
-    let locals = bound.iter().map(|bound| bound.pipeline.ha()).filter(|local| local.port() == to.port());
-    locals.map(|local| local.ip().to_canonical()).any(|ip| {
+    bound.iter().filter(|bound| bound.pipeline.ha().port() == to.port()).any(|bound| {
+        let ip = bound.pipeline.ha().ip().to_canonical();
         // A socket of IPv6 has IPv4 datagrams too, unless the system says otherwise (ipv6(7)).
-        let is_any = ip.is_unspecified() && (ip.is_ipv6() || to.is_ipv4());
+        let has_family = ip.is_ipv4() == to.is_ipv4() || (ip.is_ipv6() && !bound.is_only_v6);
+        let is_any = ip.is_unspecified() && has_family;
         let is_here = || match to.ip().is_multicast() {
             true => joins.iter().any(|join| join.group == to.ip()),
             false => is_own(to),
@@ -79,12 +90,12 @@ fn is_own(mut address: SocketAddr) -> bool {
     address.ip().is_loopback() || (UdpSocket::bind(address).is_ok() && UdpSocket::bind(nobodys).is_err())
 }
 
-fn bind_one(options: &IngestOptions, ha: SocketAddr) -> Result<Bound, Failure> {
-    let builder =
-        builder(options, ha, config(options, ha).ha(ha).recv_buf_bytes(options.rcvbuf.unwrap_or(DEFAULT_RCVBUF)));
-    let pipeline = builder.shards(options.shards).bind().map_err(|error| why_not_bound(&error, ha))?;
+fn bind_one(options: &IngestOptions, ha: SocketAddr, is_only_v6: bool) -> Result<Bound, Failure> {
+    let config = config(options, ha).ha(ha).recv_buf_bytes(options.rcvbuf.unwrap_or(DEFAULT_RCVBUF));
+    let builder = builder(options, ha, config.only_v6(is_only_v6)).shards(options.shards);
+    let pipeline = builder.bind().map_err(|error| why_not_bound(&error, ha))?;
     report_clamp(&pipeline);
-    Ok(Bound { pipeline, sockets: options.shards, is_passed: false })
+    Ok(Bound { pipeline, sockets: options.shards, is_only_v6, is_passed: false })
 }
 
 fn take_over(options: &IngestOptions, local: SocketAddr, sockets: Vec<UdpSocket>) -> Result<Bound, Failure> {
@@ -98,7 +109,7 @@ fn take_over(options: &IngestOptions, local: SocketAddr, sockets: Vec<UdpSocket>
         Failure::run(format!("cannot take over the socket passed on {local}: {error}; pass bound UDP sockets"))
     })?;
     report_clamp(&pipeline);
-    Ok(Bound { pipeline, sockets: count, is_passed: true })
+    Ok(Bound { pipeline, sockets: count, is_only_v6: false, is_passed: true })
 }
 
 fn builder(options: &IngestOptions, local: SocketAddr, config: PeerConfig) -> PipelineBuilder {
@@ -139,10 +150,10 @@ fn why_not_bound(error: &io::Error, bind: SocketAddr) -> Failure {
     };
     let hint = match kind {
         io::ErrorKind::AddrInUse => {
-            format!("another process has port {}: stop it or choose another --bind", bind.port())
+            format!("another process or another --bind has port {}: stop it or choose another --bind", bind.port())
         }
         io::ErrorKind::AddrNotAvailable => "this machine has no such address: choose another --bind".to_owned(),
-        io::ErrorKind::PermissionDenied => "ports below 1024 need privileges: choose a higher port".to_owned(),
+        io::ErrorKind::PermissionDenied => "ports below 1024 need privileges: choose a higher --bind".to_owned(),
         io::ErrorKind::OutOfMemory => "choose a smaller --bc or --gram-size".to_owned(),
         _ => "choose another --bind".to_owned(),
     };

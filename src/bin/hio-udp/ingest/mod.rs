@@ -256,7 +256,7 @@ fn start_one(
     screen: &Arc<Screen>,
     quota: &Arc<Quota>,
 ) -> io::Result<(Pipeline, Listener)> {
-    let Bound { pipeline, sockets, is_passed } = bound;
+    let Bound { pipeline, sockets, is_passed, .. } = bound;
     let (local, buffer) = (pipeline.ha(), pipeline.buf_report(Direction::Receive));
     let losses = Arc::new(Losses::new(sockets, is_passed));
     let threads = pipeline.handling_threads();

@@ -69,14 +69,14 @@ impl Board {
 
 /// Opens the port, early: that it is taken shall be told before anything else has happened.
 pub fn bind(address: &HostPort) -> Result<TcpListener, Failure> {
-    let address = address.resolve()?;
+    let address = address.resolve("--metrics")?;
     TcpListener::bind(address).map_err(|error| {
         let hint = match error.kind() {
             io::ErrorKind::AddrInUse => {
                 format!("another process has port {}: stop it or choose another --metrics", address.port())
             }
             io::ErrorKind::AddrNotAvailable => "this machine has no such address: choose another --metrics".to_owned(),
-            io::ErrorKind::PermissionDenied => "ports below 1024 need privileges: choose a higher port".to_owned(),
+            io::ErrorKind::PermissionDenied => "ports below 1024 need privileges: choose a higher --metrics".to_owned(),
             _ => "choose another --metrics".to_owned(),
         };
         Failure::run(format!("cannot serve metrics on {address}: {error}; {hint}"))

@@ -231,7 +231,7 @@ fn open_sink(
         }
         Place::Lines(path) => ("jsonl", Box::new(Jsonl::append(path, text).map_err(cannot)?)),
         Place::Udp(to) => {
-            let to = to.resolve()?;
+            let to = to.resolve(&format!("--sink {text}"))?;
             if leads_back(to) {
                 return Err(cannot(io::Error::other("it leads back to this ingest, which would never come to an end")));
             }
