@@ -236,6 +236,47 @@ fn who_asks_slowly_is_let_go_and_keeps_others_waiting_no_longer() {
     assert_eq!(ingest.stop().0, 0);
 }
 
+/// Longest a connection is listened to, as docs/SECURITY.md tells.
+const CONNECTION: Duration = Duration::from_secs(2);
+
+/// Whether the other end has closed it; waits for that.
+fn is_closed(mut stream: TcpStream) -> bool {
+    stream.read(&mut [0; 10]).is_ok_and(|count| count == 0)
+}
+
+#[test]
+fn fifteen_idle_connections_keep_nobody_waiting_and_end_at_their_deadline() {
+    let (ingest, metrics) = start(&[]);
+    let begun = Instant::now();
+    let idle: Vec<TcpStream> = (0..15).map(|_| connect(metrics)).collect();
+    for _ in 0..3 {
+        let asked = Instant::now();
+        assert_eq!(get(metrics, "/healthz"), (200, "ok\n".to_owned()));
+        assert!(asked.elapsed() < CONNECTION, "it waited for an idle one: {:?}", asked.elapsed());
+    }
+    assert!(idle.into_iter().all(is_closed));
+    // Not one after the other.
+    assert!(begun.elapsed() >= CONNECTION && begun.elapsed() < CONNECTION * 5, "{:?}", begun.elapsed());
+    assert_eq!(ingest.stop().0, 0);
+}
+
+#[test]
+fn a_connection_beyond_sixteen_waits_until_one_of_them_ends() {
+    let (ingest, metrics) = start(&[]);
+    let begun = Instant::now();
+    let mut idle: Vec<TcpStream> = (0..16).map(|_| connect(metrics)).collect();
+    assert_eq!(get(metrics, "/healthz").0, 200);
+    assert!(begun.elapsed() >= CONNECTION, "{:?}", begun.elapsed());
+    // One that goes away makes room at once.
+    assert!(idle.drain(..).all(is_closed));
+    idle.extend((0..16).map(|_| connect(metrics)));
+    let freed = Instant::now();
+    drop(idle.pop());
+    assert_eq!(get(metrics, "/healthz").0, 200);
+    assert!(freed.elapsed() < CONNECTION, "{:?}", freed.elapsed());
+    assert_eq!(ingest.stop().0, 0);
+}
+
 #[test]
 fn a_port_that_is_taken_is_told_in_one_line() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();

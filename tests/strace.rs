@@ -294,7 +294,9 @@ fn a_call_that_fails_at_the_start_of_an_ingest_is_one_line_or_does_no_harm() {
         Row { calls: "getsockopt", path: None, errnos: OPTION, places: 1..=4, works: false },
         Row { calls: "getsockname", path: None, errnos: GETSOCKNAME, places: 1..=3, works: false },
         Row { calls: "fcntl", path: None, errnos: "EBADF EINVAL", places: fcntl..=fcntl + 1, works: false },
+        // Whether standard error is a terminal; then, that the metrics shall not block.
         Row { calls: "ioctl", path: None, errnos: "EBADF EFAULT EINVAL ENOTTY", places: 1..=1, works: true },
+        Row { calls: "ioctl", path: None, errnos: "EBADF EFAULT EINVAL ENOTTY", places: 2..=2, works: false },
         Row { calls: "rt_sigaction", path: None, errnos: "EINVAL EFAULT", places: signals..=signals + 9, works: false },
         Row { calls: "mkdir", path: None, errnos: MKDIR, places: 1..=1, works: false },
         Row { calls: "mkdir", path: None, errnos: "EEXIST", places: 1..=1, works: true },

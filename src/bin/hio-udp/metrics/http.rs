@@ -1,10 +1,18 @@
 //! As much of HTTP/1.1 as a scraper and a prober need, with a bound on everything that a stranger can ask for: one
-//! thread, one connection at a time, so many bytes, so much time.
+//! thread, so many connections at once, for each so many bytes and so much time.
 
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
+
+#[cfg(unix)]
+use rustix::event::{PollFd, PollFlags, poll};
+#[cfg(unix)]
+use rustix::io::Errno;
+
+/// Connections that are talked to at once; others wait.
+const CONNECTIONS_MAX: usize = 16;
 
 /// Longest request, with all its headers.
 const REQUEST_BYTES_MAX: usize = 8 * 1024;
@@ -12,7 +20,7 @@ const REQUEST_BYTES_MAX: usize = 8 * 1024;
 /// Most headers of a request.
 const HEADERS_MAX: usize = 64;
 
-/// How long a connection may take, from the first byte read to the last one written.
+/// How long a connection may take, from when it is taken to the last byte written.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long nobody is let in after a connection that could not be taken: there may be no descriptor left.
@@ -43,6 +51,20 @@ impl Answer {
     pub fn text(status: Status, sentence: &str) -> Self {
         Self { status, content_type: "text/plain; charset=utf-8", body: format!("{sentence}\n") }
     }
+
+    /// As it is sent; to HEAD, without the body.
+    fn bytes(&self, is_head: bool) -> Vec<u8> {
+        let Self { status: (code, reason), content_type, body } = self;
+        let allow = if *code == METHOD_NOT_ALLOWED.0 { "Allow: GET, HEAD\r\n" } else { "" };
+        let mut text = format!(
+            "HTTP/1.1 {code} {reason}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n{allow}Connection: close\r\n\r\n",
+            body.len()
+        );
+        if !is_head {
+            text.push_str(body);
+        }
+        text.into_bytes()
+    }
 }
 
 /// What a request asks for.
@@ -58,41 +80,127 @@ enum Asked {
     Refused(Status),
 }
 
-/// Answers one connection after the other, for as long as the program runs; `answer` is given a path, and `stuck` is
-/// told when none has been taken for a while.
+/// Answers, for as long as the program runs; `answer` is given a path, and `stuck` is told when no connection could be
+/// taken for a while. The listener does not block. What does not fit waits in its queue.
 pub fn serve(listener: &TcpListener, answer: impl Fn(&str) -> Answer, stuck: impl Fn(&io::Error)) {
-    let mut failures_in_a_row = 0_u64;
+    let mut connections: Vec<Connection> = Vec::with_capacity(CONNECTIONS_MAX);
+    let (mut failures_in_a_row, mut pause_until) = (0_u64, None);
     loop {
-        match listener.accept() {
-            Ok((stream, _)) => {
+        let now = Instant::now();
+        pause_until = pause_until.filter(|until| now < *until);
+        let listener = Some(listener).filter(|_| connections.len() < CONNECTIONS_MAX && pause_until.is_none());
+        let until = connections.iter().map(|connection| connection.deadline).chain(pause_until).min();
+        wait(listener, &connections, until.map(|until| until - now));
+        match listener.map(accept) {
+            Some(Ok(connection)) => {
                 failures_in_a_row = 0;
-                // Whoever asks too slowly, or goes away, has no answer.
-                let _ = converse(&stream, &answer);
+                connections.push(connection);
             }
-            Err(error) => {
+            Some(Err(error)) if error.kind() != ErrorKind::WouldBlock => {
                 failures_in_a_row += 1;
                 if failures_in_a_row == STUCK_AFTER {
                     stuck(&error);
                 }
-                thread::sleep(ACCEPT_PAUSE);
+                pause_until = Some(Instant::now() + ACCEPT_PAUSE);
             }
+            _ => {}
+        }
+        connections.retain_mut(|connection| connection.goes_on(&answer));
+    }
+}
+
+/// Waits until a connection can be taken or one of these may go on, `longest` at most.
+#[cfg(unix)]
+fn wait(listener: Option<&TcpListener>, connections: &[Connection], longest: Option<Duration>) {
+    let mut fds: Vec<PollFd<'_>> = connections.iter().map(|c| PollFd::new(&c.stream, c.waits_for())).collect();
+    fds.extend(listener.map(|listener| PollFd::new(listener, PollFlags::IN)));
+    let longest = longest.and_then(|longest| longest.try_into().ok());
+    match poll(&mut fds, longest.as_ref()) {
+        Ok(_) | Err(Errno::INTR) => {}
+        Err(_) => thread::sleep(ACCEPT_PAUSE),
+    }
+}
+
+/// Where there is no `poll`: they are asked in turn.
+#[cfg(not(unix))]
+fn wait(_listener: Option<&TcpListener>, _connections: &[Connection], _longest: Option<Duration>) {
+    thread::sleep(Duration::from_millis(10));
+}
+
+fn accept(listener: &TcpListener) -> io::Result<Connection> {
+    let (stream, _) = listener.accept()?;
+    stream.set_nonblocking(true)?;
+    Ok(Connection { stream, deadline: Instant::now() + PATIENCE, stage: Stage::Asking(Vec::new()) })
+}
+
+/// A connection, and when it must be over.
+struct Connection {
+    stream: TcpStream,
+    deadline: Instant,
+    stage: Stage,
+}
+
+enum Stage {
+    /// It has sent so much of its request.
+    Asking(Vec<u8>),
+    /// So much is left to be sent to it.
+    Answering { left: Vec<u8>, is_refusal: bool },
+    /// It was refused, and more of its request may be on the way. To close while there is something unread would take
+    /// the answer back, so that is read too.
+    Refused,
+}
+
+impl Connection {
+    #[cfg(unix)]
+    fn waits_for(&self) -> PollFlags {
+        if matches!(self.stage, Stage::Answering { .. }) { PollFlags::OUT } else { PollFlags::IN }
+    }
+
+    /// Does as much as one call can; `false` when it is over. Whoever asks too slowly, or goes away, has no answer.
+    fn goes_on(&mut self, answer: &impl Fn(&str) -> Answer) -> bool {
+        let goes_on = match self.step(answer) {
+            Ok(goes_on) => goes_on,
+            Err(error) => matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
+        };
+        goes_on && Instant::now() < self.deadline
+    }
+
+    fn step(&mut self, answer: &impl Fn(&str) -> Answer) -> io::Result<bool> {
+        let mut bytes = [0; REQUEST_BYTES_MAX];
+        match &mut self.stage {
+            Stage::Asking(request) => {
+                let room = REQUEST_BYTES_MAX - request.len();
+                let count = self.stream.read(&mut bytes[..room])?;
+                request.extend_from_slice(&bytes[..count]);
+                self.stage = match asked(request) {
+                    _ if count == 0 => return Ok(false),
+                    Asked::NotYet if count < room => return Ok(true),
+                    Asked::NotYet => Stage::refusal(TOO_LARGE),
+                    Asked::Refused(status) => Stage::refusal(status),
+                    Asked::For { path, is_head } => {
+                        Stage::Answering { left: answer(&path).bytes(is_head), is_refusal: false }
+                    }
+                };
+                Ok(true)
+            }
+            Stage::Answering { left, is_refusal } => {
+                let count = self.stream.write(left)?;
+                left.drain(..count);
+                if left.is_empty() && *is_refusal {
+                    self.stream.shutdown(Shutdown::Write)?;
+                    self.stage = Stage::Refused;
+                    return Ok(true);
+                }
+                Ok(count > 0 && !left.is_empty())
+            }
+            Stage::Refused => Ok(self.stream.read(&mut bytes)? > 0),
         }
     }
 }
 
-fn converse(stream: &TcpStream, answer: &impl Fn(&str) -> Answer) -> io::Result<()> {
-    let mut connection = Connection { stream, deadline: Instant::now() + PATIENCE };
-    let (mut request, mut len) = ([0; REQUEST_BYTES_MAX], 0);
-    loop {
-        match asked(&request[..len]) {
-            Asked::For { path, is_head } => return connection.send(&answer(&path), is_head),
-            Asked::Refused(status) => return connection.refuse(status),
-            Asked::NotYet if len == request.len() => return connection.refuse(TOO_LARGE),
-            Asked::NotYet => match connection.read(&mut request[len..])? {
-                0 => return Ok(()),
-                more => len += more,
-            },
-        }
+impl Stage {
+    fn refusal(status: Status) -> Self {
+        Self::Answering { left: Answer::text(status, status.1).bytes(false), is_refusal: true }
     }
 }
 
@@ -111,59 +219,6 @@ fn asked(request: &[u8]) -> Asked {
     }
     let path = target.split(['?', '#']).next().unwrap_or_default();
     Asked::For { path: path.to_owned(), is_head: method == "HEAD" }
-}
-
-/// A connection, and when it must be over.
-struct Connection<'s> {
-    stream: &'s TcpStream,
-    deadline: Instant,
-}
-
-impl Connection<'_> {
-    fn send(&mut self, answer: &Answer, is_head: bool) -> io::Result<()> {
-        let Answer { status: (code, reason), content_type, body } = answer;
-        let allow = if *code == METHOD_NOT_ALLOWED.0 { "Allow: GET, HEAD\r\n" } else { "" };
-        let mut text = format!(
-            "HTTP/1.1 {code} {reason}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n{allow}Connection: close\r\n\r\n",
-            body.len()
-        );
-        if !is_head {
-            text.push_str(body);
-        }
-        self.write_all(text.as_bytes())
-    }
-
-    /// Refuses a request of which more may be on the way. To close while there is something unread would take the
-    /// answer back, so that is read too.
-    fn refuse(&mut self, status: Status) -> io::Result<()> {
-        self.send(&Answer::text(status, status.1), false)?;
-        self.stream.shutdown(Shutdown::Write)?;
-        let mut rest = [0; 4096];
-        while self.read(&mut rest)? > 0 {}
-        Ok(())
-    }
-
-    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
-        self.stream.set_read_timeout(Some(self.left()?))?;
-        self.stream.read(to)
-    }
-
-    fn write_all(&mut self, mut text: &[u8]) -> io::Result<()> {
-        while !text.is_empty() {
-            self.stream.set_write_timeout(Some(self.left()?))?;
-            match self.stream.write(text)? {
-                0 => return Err(io::ErrorKind::WriteZero.into()),
-                written => text = &text[written..],
-            }
-        }
-        Ok(())
-    }
-
-    /// Time that is left; an error if there is none.
-    fn left(&self) -> io::Result<Duration> {
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
-    }
 }
 
 #[cfg(test)]

@@ -70,7 +70,11 @@ impl Board {
 /// Opens the port, early: that it is taken shall be told before anything else has happened.
 pub fn bind(address: &HostPort) -> Result<TcpListener, Failure> {
     let address = address.resolve("--metrics")?;
-    TcpListener::bind(address).map_err(|error| {
+    let bound = TcpListener::bind(address).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    });
+    bound.map_err(|error| {
         let hint = match error.kind() {
             io::ErrorKind::AddrInUse => {
                 format!("another process has port {}: stop it or choose another --metrics", address.port())
