@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use program::{Ingest, PROGRAM, Scratch, blast, number, run, wait_until};
+use program::{Ingest, PROGRAM, Scratch, assert_adds_up, blast, number, run, wait_until};
 use serde_json::Value;
 
 fn sum(rows: &Value, name: &str) -> u64 {
@@ -29,7 +29,7 @@ fn shards_and_workers_share_the_load_of_one_sender_and_the_account_is_exact() {
         let sent = number(&blast(ingest.addr, &["--count", "20000", "--rate", "100000"]), "sent");
         let (code, account, said) = ingest.stop();
         assert_eq!(code, 0, "{said}");
-        program::assert_adds_up(&account, sent);
+        assert_adds_up(&account, sent);
         assert_eq!(number(&account, "written"), number(&account, "delivered"));
         let shards = account["shards"].as_array().unwrap();
         assert_eq!((shards.len(), sum(&account["shards"], "received")), (4, number(&account, "delivered")));
@@ -143,6 +143,28 @@ fn who_is_not_let_in_is_counted_and_stored_nowhere() {
     assert_eq!((code, counts), (0, [3, 9, 3, 0]));
     assert_eq!(account["sources"][0]["source"], "127.0.0.1");
     assert_eq!((account["sources"].as_array().unwrap().len(), sum(&account["sources"], "datagrams")), (1, 3));
+}
+
+#[test]
+fn on_a_socket_of_both_families_ipv4_sources_are_let_in_as_ipv4() {
+    if UdpSocket::bind("[::1]:0").is_err() {
+        return println!("left out: needs IPv6");
+    }
+    for (rule, from_v4, from_v6) in [
+        (["--deny", "::/0"], 3, 0),
+        (["--deny", "0.0.0.0/0"], 0, 4),
+        (["--allow", "::/0"], 0, 4),
+        (["--allow", "::ffff:127.0.0.0/104"], 3, 0),
+    ] {
+        let ingest = Ingest::start("[::]:0", &rule);
+        for (to, count) in [("127.0.0.1", "3"), ("[::1]", "4")] {
+            let to = format!("{to}:{}", ingest.addr.port()).parse().unwrap();
+            blast(to, &["--count", count, "--rate", "max"]);
+        }
+        let (code, account, _) = ingest.stop();
+        assert_adds_up(&account, 7);
+        assert_eq!((code, number(&account, "delivered")), (0, from_v4 + from_v6), "{rule:?}: {account}");
+    }
 }
 
 #[test]
