@@ -23,7 +23,7 @@ pub use inspect::InspectOptions;
 pub use join::Join;
 pub use manual::{CompletionsOptions, ManualOptions};
 pub use replay::ReplayOptions;
-pub use values::{HostPort, Rate, Speed, destination};
+pub use values::{HostPort, Rate, Speed, destination, period, size};
 
 use crate::account::{printed, say};
 use crate::config::{self, Options};

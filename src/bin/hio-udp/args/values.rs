@@ -168,6 +168,31 @@ pub fn seconds(text: &str) -> Result<Duration, String> {
     parsed.filter(|time| !time.is_zero()).ok_or("want seconds, more than 0".to_owned())
 }
 
+/// A number of bytes, such as `1048576`, `1024K` or `1M`.
+pub fn size(text: &str) -> Result<u64, String> {
+    let (digits, shift) = match text.as_bytes().last() {
+        Some(b'K') => (&text[..text.len() - 1], 10),
+        Some(b'M') => (&text[..text.len() - 1], 20),
+        Some(b'G') => (&text[..text.len() - 1], 30),
+        _ => (text, 0),
+    };
+    let bytes = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
+    bytes.filter(|bytes| *bytes > 0).ok_or("want bytes, more than 0, such as 1048576, 1024K or 1M".to_owned())
+}
+
+/// A time, such as `60`, `0.5`, `1m` or `7d`.
+pub fn period(text: &str) -> Result<Duration, String> {
+    let (digits, seconds) = match text.as_bytes().last() {
+        Some(b's') => (&text[..text.len() - 1], 1.0),
+        Some(b'm') => (&text[..text.len() - 1], 60.0),
+        Some(b'h') => (&text[..text.len() - 1], 3600.0),
+        Some(b'd') => (&text[..text.len() - 1], 86_400.0),
+        _ => (text, 1.0),
+    };
+    let time = digits.parse::<f64>().ok().and_then(|number| Duration::try_from_secs_f64(number * seconds).ok());
+    time.filter(|time| !time.is_zero()).ok_or("want seconds, more than 0, or such as 5m, 1h or 7d".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -185,5 +210,22 @@ mod tests {
             assert_eq!((parsed.host.as_str(), parsed.port), (host, port));
         }
         assert!(own_port("nine").unwrap_err().ends_with("or a port alone"));
+    }
+
+    #[test]
+    fn sizes_and_times_are_read_with_their_units() {
+        for (text, bytes) in [("1", 1), ("1048576", 1 << 20), ("64K", 64 << 10), ("2M", 2 << 20), ("3G", 3 << 30)] {
+            assert_eq!(size(text), Ok(bytes));
+        }
+        for text in ["", "0", "M", "-1", "1.5M", "99999999999G", "1T"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+        for (text, seconds) in [("1", 1.0), ("0.1", 0.1), ("2s", 2.0), ("5m", 300.0), ("1h", 3600.0), ("7d", 604_800.0)]
+        {
+            assert_eq!(period(text), Ok(Duration::from_secs_f64(seconds)));
+        }
+        for text in ["", "0", "m", "-1", "1w", "NaN", "inf"] {
+            assert!(period(text).is_err(), "{text}");
+        }
     }
 }
