@@ -57,7 +57,8 @@ fn an_address_that_cannot_be_received_on_limits_everything() {
     let addr = taken.local_addr().unwrap().to_string();
     let (code, printed, _) = doctor(&["--rate", "10", "--bind", &addr]);
     assert_eq!(code, Some(1), "{printed}");
-    assert!(printed.contains("cannot open the socket"), "{printed}");
+    let hint = format!("or give any free one, --bind {}:0", taken.local_addr().unwrap().ip());
+    assert!(printed.contains("cannot open the socket") && printed.contains(&hint), "{printed}");
     // The socket was only looked at: the port is free again.
     drop(taken);
     for _ in 0..2 {

@@ -49,10 +49,13 @@ fn pinned_shards_by_processor_receive_too_and_a_processor_that_is_not_there_is_o
     blast(ingest.addr, &["--count", "100", "--rate", "max"]);
     let (code, account, _) = ingest.stop();
     assert_eq!((code, number(&account, "delivered")), (0, 100));
-    let output = run(&["ingest", "--bind", "127.0.0.1:0", "--pin", "8000"]);
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!((output.status.code(), said.lines().count()), (Some(1), 1), "{said}");
-    assert!(said.contains("--pin"), "{said}");
+    for (pins, named) in [("8000", "processor 8000:"), ("0,8000", "processor 8000:"), ("7999,8000", "7999 or 8000:")] {
+        let shards = pins.split(',').count().to_string();
+        let output = run(&["ingest", "--bind", "127.0.0.1:0", "--shards", &shards, "--pin", pins]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), said.lines().count()), (Some(1), 1), "{said}");
+        assert!(said.contains("--pin") && said.contains(named), "{said}");
+    }
 }
 
 #[test]

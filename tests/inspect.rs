@@ -66,6 +66,36 @@ fn counts_times_sizes_and_sources_are_those_of_the_file() {
     assert!(rate.len() == 1001 && rate.iter().all(|count| *count == 1));
 }
 
+/// A number below a million as people read it.
+fn grouped(number: usize) -> String {
+    if number < 1000 { number.to_string() } else { format!("{},{:03}", number / 1000, number % 1000) }
+}
+
+#[test]
+fn of_a_compressed_file_both_sizes_are_told() {
+    let (file, bytes) = ours("inspect-plain", 300);
+    let whole = grouped(bytes.len());
+    assert_eq!(text(&file).lines().next().unwrap(), format!("{}: {whole} bytes", file.arg()));
+    assert!(inspect(&[&file])["files"][0]["packed_bytes"].is_null());
+    let packed = Scratch::new("inspect-packed");
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(&bytes).unwrap();
+    let compressed = encoder.finish().unwrap();
+    std::fs::write(&packed.0, &compressed).unwrap();
+    let sizes = format!("{}: {} bytes, {whole} bytes unpacked", packed.arg(), grouped(compressed.len()));
+    assert_eq!(text(&packed).lines().next().unwrap(), sizes);
+    let report = inspect(&[&packed]);
+    let told = ["bytes", "packed_bytes"].map(|name| number(&report["files"][0], name));
+    assert_eq!(told, [bytes.len() as u64, compressed.len() as u64]);
+    let piped = std::process::Command::new(util::PROGRAM)
+        .args(["inspect", "-"])
+        .stdin(std::fs::File::open(&packed.0).unwrap())
+        .output()
+        .unwrap();
+    let piped = String::from_utf8(piped.stdout).unwrap();
+    assert_eq!(piped.lines().next().unwrap(), format!("-: {whole} bytes unpacked"));
+}
+
 #[test]
 fn people_get_a_plot_and_a_histogram_of_lines_that_fit_a_terminal() {
     let (file, _) = ours("inspect-text", 1001);

@@ -1,6 +1,8 @@
 //! `doctor`: what limits this machine for a rate of datagrams, in words, and the commands that lift it.
 
 use std::fmt::{self, Display};
+use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -69,7 +71,20 @@ fn open(bind: &HostPort, need: &Need) -> Result<Socket, Failure> {
         let report = peer.buf_report(Direction::Receive);
         report.map_or(0, |report| report.holds(need.size) as u64)
     });
-    Ok(held.map_err(|error| error.to_string()))
+    Ok(held.map_err(|error| why_not_opened(&error, addr)))
+}
+
+fn why_not_opened(error: &io::Error, addr: SocketAddr) -> String {
+    let any_port = SocketAddr::new(addr.ip(), 0);
+    let hint = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("port {} is taken: stop who has it, or give any free one, --bind {any_port}", addr.port())
+        }
+        io::ErrorKind::PermissionDenied => format!("ports below 1024 need privileges: give --bind {any_port}"),
+        io::ErrorKind::AddrNotAvailable => "this machine has no such address: choose another --bind".to_owned(),
+        _ => "choose another --bind".to_owned(),
+    };
+    format!("{error}; {hint}")
 }
 
 /// How many datagrams the socket holds, or why there is none.

@@ -1,6 +1,7 @@
 //! `inspect`: what captures hold, for people and as JSON.
 
 use std::fmt::{self, Display, Write};
+use std::fs;
 
 use serde::Serialize;
 
@@ -11,7 +12,8 @@ use crate::heavy::{Heavy, Weight};
 use crate::packets::Nanos;
 use crate::summary::{Counts, Summary};
 use crate::timeline::bars;
-use crate::{unpack, utc};
+use crate::unpack::{self, Capture};
+use crate::utc;
 
 /// How many sources, losses and places of damage a person is shown.
 const SHOWN: usize = 10;
@@ -30,12 +32,13 @@ pub fn run(options: InspectOptions) -> Result<(), Failure> {
     let mut files = Vec::new();
     for path in &options.files {
         let file = path.to_string_lossy().into_owned();
-        let mut reader = unpack::open(path)?;
+        let Capture { mut reader, is_packed } = unpack::open(path)?;
         while let Some(item) = reader.next() {
             summary.add(&item);
         }
         let error = reader.take_error().map(|error| error.to_string());
-        files.push(FileReport { file, bytes: reader.offset(), error });
+        let packed_bytes = if is_packed { fs::metadata(path).ok().map(|metadata| metadata.len()) } else { None };
+        files.push(FileReport { file, bytes: reader.offset(), is_packed, packed_bytes, error });
         summary.next_file();
     }
     let report = Report::new(&summary, files);
@@ -51,6 +54,11 @@ struct FileReport {
     file: String,
     /// Of what comes out, if it is compressed.
     bytes: u64,
+    #[serde(skip)]
+    is_packed: bool,
+    /// Of the file itself, if it is compressed; absent of standard input.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    packed_bytes: Option<u64>,
     /// Why it could not be read to its end.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
@@ -176,8 +184,10 @@ impl Report {
     }
 
     fn write(&self, out: &mut String, summary: &Summary, width: usize) -> fmt::Result {
-        for FileReport { file, bytes, error } in &self.files {
-            writeln!(out, "{file}: {} bytes", grouped(*bytes))?;
+        for FileReport { file, bytes, is_packed, packed_bytes, error } in &self.files {
+            let packed = packed_bytes.map(|packed| format!("{} bytes, ", grouped(packed))).unwrap_or_default();
+            let unpacked = if *is_packed { " unpacked" } else { "" };
+            writeln!(out, "{file}: {packed}{} bytes{unpacked}", grouped(*bytes))?;
             if let Some(error) = error {
                 writeln!(out, "  cannot be read on: {error}")?;
             }

@@ -71,6 +71,14 @@ impl Machine {
     }
 }
 
+/// Which of these processors this process may not run on, or which are not there, as far as the system tells.
+pub fn out_of_reach(processors: &[usize]) -> Vec<usize> {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let Some(allowed) = proc::cpu_ranges(&status) else { return Vec::new() };
+    let is_allowed = |processor: usize| allowed.iter().any(|range| range.contains(&(processor as u64)));
+    processors.iter().copied().filter(|processor| !is_allowed(*processor)).collect()
+}
+
 /// The directories of this process's cgroup and of those around it, inmost first.
 fn cgroup_dirs(root: &Path, cgroups: &str, controller: Option<&str>) -> Vec<PathBuf> {
     let Some(path) = proc::cgroup_path(cgroups, controller) else { return Vec::new() };

@@ -2,6 +2,8 @@
 //!
 //! Functions from text to numbers, `None` where the text is not as expected.
 
+use std::ops::RangeInclusive;
+
 /// A file of one number.
 pub fn number(text: &str) -> Option<u64> {
     text.trim().parse().ok()
@@ -32,15 +34,20 @@ pub fn has_net_admin(status: &str) -> Option<bool> {
     Some(effective >> CAP_NET_ADMIN & 1 == 1)
 }
 
-/// How many processors this process may run on, from /proc/self/status: `0-1,4` are three.
-pub fn cpus_allowed(status: &str) -> Option<u64> {
-    let list = status_line(status, "Cpus_allowed_list")?;
-    let count = |range: &str| {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        let (first, last): (u64, u64) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
-        last.checked_sub(first)?.checked_add(1)
+/// The processors this process may run on, from /proc/self/status: `0-1,4` are three.
+pub fn cpu_ranges(status: &str) -> Option<Vec<RangeInclusive<u64>>> {
+    let range = |text: &str| {
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        let (first, last) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+        (first <= last).then_some(first..=last)
     };
-    list.split(',').map(count).try_fold(0_u64, |sum, count| sum.checked_add(count?))
+    status_line(status, "Cpus_allowed_list")?.split(',').map(range).collect()
+}
+
+/// How many these are.
+pub fn cpus_allowed(status: &str) -> Option<u64> {
+    let ranges = cpu_ranges(status)?;
+    ranges.iter().try_fold(0_u64, |sum, range| sum.checked_add((range.end() - range.start()).checked_add(1)?))
 }
 
 /// The soft limit on open files, from /proc/self/limits; `u64::MAX` is none.
@@ -151,6 +158,7 @@ mod tests {
         for text in ["", "CapEff:\n", "CapEff: zz", "Cpus_allowed_list:\t4-1", "Cpus_allowed_list:\t-", "CapEff"] {
             assert_eq!((has_net_admin(text), cpus_allowed(text)), (None, None), "{text}");
         }
+        assert_eq!(cpu_ranges("Cpus_allowed_list:\t0-1,4"), Some(vec![0..=1, 4..=4]));
         assert_eq!(cpus_allowed("Cpus_allowed_list:\t0-18446744073709551615"), None);
     }
 

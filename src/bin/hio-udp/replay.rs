@@ -160,7 +160,7 @@ impl Replay {
     }
 
     fn replay_file(&mut self, file: &Path, allow_cut: bool) -> Result<(), Failure> {
-        let mut reader = unpack::open(file)?;
+        let mut reader = unpack::open(file)?.reader;
         self.pace.begin_file();
         while let Some(item) = reader.next() {
             if self.stop.asked() {

@@ -16,30 +16,51 @@ pub type Input = Box<dyn Read>;
 
 const MAGIC_BYTES: usize = 4;
 
+/// An open capture.
+pub struct Capture {
+    pub reader: Reader<Input>,
+    /// Whether what is read was compressed.
+    pub is_packed: bool,
+}
+
 /// Opens a capture; `-` is standard input.
-pub fn open(path: &Path) -> Result<Reader<Input>, Failure> {
+pub fn open(path: &Path) -> Result<Capture, Failure> {
     let name = path.display();
     let failed = |error: io::Error| Failure::run(format!("cannot read '{name}': {error}; give a pcap or pcapng file"));
-    let mut raw: Input =
+    let raw: Input =
         if path == Path::new("-") { Box::new(io::stdin().lock()) } else { Box::new(File::open(path).map_err(failed)?) };
-    let mut magic = Vec::with_capacity(MAGIC_BYTES);
-    raw.by_ref().take(MAGIC_BYTES as u64).read_to_end(&mut magic).map_err(failed)?;
-    let found = magic.clone();
-    let raw = Cursor::new(magic).chain(raw);
-    let input: Input = match found[..] {
-        [0x1F, 0x8B, ..] => Box::new(MultiGzDecoder::new(BufReader::new(raw))),
-        [0x28, 0xB5, 0x2F, 0xFD] => Box::new(Unzstd::new(BufReader::new(raw))),
-        _ => Box::new(raw),
-    };
-    Reader::new(input).ok_or_else(|| {
-        let begins = match found[..] {
+    let Unpacked { input, begins, is_packed } = unpacked(raw).map_err(failed)?;
+    let reader = Reader::new(input).ok_or_else(|| {
+        let begins = match &begins[..] {
             [] => "it is empty".to_owned(),
-            _ => format!("it begins with {}", found.iter().map(|byte| format!("{byte:02x}")).collect::<String>()),
+            _ => format!("it begins with {}", begins.iter().map(|byte| format!("{byte:02x}")).collect::<String>()),
         };
         Failure::run(format!(
             "'{name}' is no capture: {begins}; want pcap or pcapng, as it is or compressed by gzip or zstd"
         ))
-    })
+    })?;
+    Ok(Capture { reader, is_packed })
+}
+
+/// What comes out of some input.
+struct Unpacked {
+    input: Input,
+    /// Its first bytes, before anything was unpacked.
+    begins: Vec<u8>,
+    is_packed: bool,
+}
+
+/// Finds out whether the input is compressed, by its first bytes, and unpacks it if so.
+fn unpacked(mut raw: Input) -> io::Result<Unpacked> {
+    let mut begins = Vec::with_capacity(MAGIC_BYTES);
+    raw.by_ref().take(MAGIC_BYTES as u64).read_to_end(&mut begins)?;
+    let raw = Cursor::new(begins.clone()).chain(raw);
+    let (input, is_packed): (Input, _) = match begins[..] {
+        [0x1F, 0x8B, ..] => (Box::new(MultiGzDecoder::new(BufReader::new(raw))), true),
+        [0x28, 0xB5, 0x2F, 0xFD] => (Box::new(Unzstd::new(BufReader::new(raw))), true),
+        _ => (Box::new(raw), false),
+    };
+    Ok(Unpacked { input, begins, is_packed })
 }
 
 /// Reads Zstandard frames, one behind the other.
@@ -134,7 +155,7 @@ mod tests {
     /// Packets, damage, and what could not be read on.
     fn read(name: &str, bytes: &[u8]) -> (usize, Vec<DamageKind>, Option<String>) {
         let file = Scratch::new(name, bytes);
-        let mut reader = open(&file.0).unwrap();
+        let mut reader = open(&file.0).unwrap().reader;
         let (mut packets, mut damage) = (0, Vec::new());
         while let Some(item) = reader.next() {
             match item {

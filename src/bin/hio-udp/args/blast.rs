@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::values::{HostPort, Rate, destination, positive, probe_size, seconds, sources};
+use super::values::{HostPort, Rate, destination, period, positive, probe_size, sources};
 
 #[derive(Args, Clone, Debug)]
 #[command(after_help = BLAST_EXAMPLES, allow_negative_numbers = true)]
@@ -21,8 +21,8 @@ pub struct BlastOptions {
     #[arg(long, value_name = "N", value_parser = positive)]
     pub count: Option<u64>,
 
-    /// Stop after so many seconds; fractions are allowed.
-    #[arg(long, value_name = "S", value_parser = seconds)]
+    /// Stop after so many seconds, or such as 0.5 or 5m.
+    #[arg(long, value_name = "S", value_parser = period)]
     pub duration: Option<Duration>,
 
     /// Datagrams a second, or max for as many as go.

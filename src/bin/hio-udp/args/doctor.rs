@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::values::{HostPort, datagrams_per_s, host_port, payload_size, seconds};
+use super::values::{HostPort, datagrams_per_s, host_port, payload_size, period};
 
 #[derive(Args, Clone, Debug)]
 #[command(after_help = DOCTOR_EXAMPLES, allow_negative_numbers = true)]
@@ -23,7 +23,7 @@ pub struct DoctorOptions {
 
     /// Seconds for which the receiver may be kept from reading without loss: by other programs on its
     /// processor, a slow disk, a restart.
-    #[arg(long, value_name = "S", default_value = "0.05", value_parser = seconds)]
+    #[arg(long, value_name = "S", default_value = "0.05", value_parser = period)]
     pub pause: Duration,
 
     /// Print everything as one JSON object.

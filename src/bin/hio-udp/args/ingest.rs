@@ -10,7 +10,7 @@ use ipnet::IpNet;
 
 use super::join::Join;
 use super::values::{
-    HostPort, buffer_bytes, gram_size, host_port, network, own_port, positive, ring_slots, seconds, shards, workers,
+    HostPort, buffer_bytes, gram_size, host_port, network, own_port, period, positive, ring_slots, shards, workers,
 };
 use crate::events::LogFormat;
 use crate::privileges::Account;
@@ -75,8 +75,8 @@ pub struct IngestOptions {
     #[arg(long, value_name = "B", default_value_t = MAX_DATAGRAM_SIZE, value_parser = gram_size)]
     pub gram_size: usize,
 
-    /// Socket receive buffer in bytes, of each shard: what a burst may pile up before the kernel drops.
-    /// [default: 4194304]
+    /// Socket receive buffer in bytes, of each shard: what a burst may pile up before the kernel drops; K, M, G may
+    /// stand behind. [default: 4M]
     #[arg(long, value_name = "BYTES", value_parser = buffer_bytes)]
     pub rcvbuf: Option<usize>,
 
@@ -111,12 +111,12 @@ pub struct IngestOptions {
     #[arg(long, value_name = "N", value_parser = positive)]
     pub count: Option<u64>,
 
-    /// Stop after so many seconds; fractions are allowed.
-    #[arg(long, value_name = "S", value_parser = seconds)]
+    /// Stop after so many seconds, or such as 0.5 or 5m.
+    #[arg(long, value_name = "S", value_parser = period)]
     pub duration: Option<Duration>,
 
     /// Seconds to read out and store, after a stop, what the kernel still holds.
-    #[arg(long, value_name = "S", default_value = "5", value_parser = seconds)]
+    #[arg(long, value_name = "S", default_value = "5", value_parser = period)]
     pub drain: Duration,
 
     /// Take the options that are not given from this TOML file, by the same names; hio-udp check reads it too.

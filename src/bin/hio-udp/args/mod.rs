@@ -115,11 +115,16 @@ pub fn parse_from(argv: Vec<OsString>) -> Result<Option<Command>, Failure> {
     }
 }
 
-/// Clap's message without its usage text, on one line.
+/// Clap's message without its usage text, on one line; what it suggests stands behind a semicolon.
 pub fn one_line(message: &str) -> String {
     let told = message.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
-    let kept: Vec<&str> = told.filter(|line| !line.is_empty() && !line.starts_with("For more")).collect();
-    kept.join(" ").trim_start_matches("error: ").to_owned()
+    let kept = told.filter(|line| !line.is_empty() && !line.starts_with("For more"));
+    let joined = kept.fold(String::new(), |joined, line| match line.strip_prefix("tip: ") {
+        Some(tip) => format!("{joined}; {tip}"),
+        None if joined.is_empty() => line.to_owned(),
+        None => format!("{joined} {line}"),
+    });
+    joined.trim_start_matches("error: ").to_owned()
 }
 
 #[cfg(test)]
@@ -148,6 +153,13 @@ mod tests {
             ("hio-udp ingest --duration -1", vec!["-1"]),
             ("hio-udp ingest --duration zero", vec!["'zero'", "seconds, more than 0"]),
             ("hio-udp ingest --wrong", vec!["'--wrong'"]),
+            ("hio-udp ingest --shard 2", vec!["'--shard' found; a similar argument exists: '--shards'"]),
+            ("hio-udp blst", vec!["'blst'; a similar subcommand exists: 'blast'"]),
+            (
+                "hio-udp ingest --log jsn",
+                vec!["'jsn' for '--log <FORMAT>' [possible values: ", "]; a similar value exists"],
+            ),
+            ("hio-udp ingest --rcvbuf 4X", vec!["'4X'", "--rcvbuf", "such as 512K or 64M"]),
             ("hio-udp blast --to 127.0.0.1:1 --size 65508", vec!["'65508'", "from 24 to 65507"]),
             ("hio-udp blast --to 127.0.0.1:1 --rate fast", vec!["'fast'", "or max"]),
             ("hio-udp blast", vec!["--to"]),

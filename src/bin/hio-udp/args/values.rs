@@ -152,8 +152,10 @@ pub fn sources(text: &str) -> Result<usize, String> {
     in_range(text, "sockets", 1, 10_000)
 }
 
+/// Bytes of a socket's buffer, which the system knows as a C int.
 pub fn buffer_bytes(text: &str) -> Result<usize, String> {
-    in_range(text, "bytes", 1, i32::MAX as usize)
+    let bytes = size(text).ok().and_then(|bytes| i32::try_from(bytes).ok());
+    bytes.map(|bytes| bytes as usize).ok_or(format!("want bytes from 1 to {}, or such as 512K or 64M", i32::MAX))
 }
 
 pub fn positive(text: &str) -> Result<u64, String> {
@@ -161,11 +163,6 @@ pub fn positive(text: &str) -> Result<u64, String> {
         Ok(number) if number > 0 => Ok(number),
         _ => Err("want a whole number, at least 1".to_owned()),
     }
-}
-
-pub fn seconds(text: &str) -> Result<Duration, String> {
-    let parsed = text.parse().ok().and_then(|s| Duration::try_from_secs_f64(s).ok());
-    parsed.filter(|time| !time.is_zero()).ok_or("want seconds, more than 0".to_owned())
 }
 
 /// A number of bytes, such as `1048576`, `1024K` or `1M`.
@@ -214,6 +211,12 @@ mod tests {
 
     #[test]
     fn sizes_and_times_are_read_with_their_units() {
+        for (text, bytes) in [("4096", 4096), ("64M", 64 << 20), ("2147483647", i32::MAX as usize)] {
+            assert_eq!(buffer_bytes(text), Ok(bytes));
+        }
+        for text in ["0", "2G", "2147483648", "64MB", "-1"] {
+            assert!(buffer_bytes(text).unwrap_err().contains("from 1 to 2147483647"), "{text}");
+        }
         for (text, bytes) in [("1", 1), ("1048576", 1 << 20), ("64K", 64 << 10), ("2M", 2 << 20), ("3G", 3 << 30)] {
             assert_eq!(size(text), Ok(bytes));
         }

@@ -27,6 +27,7 @@ use crate::account::{Account, ShardAccount, SourceAccount, say};
 use crate::args::IngestOptions;
 use crate::events;
 use crate::failure::Failure;
+use crate::machine;
 use crate::memory;
 use crate::metrics::{self, Board};
 use crate::probe::Tracker;
@@ -136,7 +137,7 @@ impl Ingest {
         let (mut pipelines, mut listeners) = (Vec::new(), Vec::new());
         for bound in bound {
             let started = start_one(bound, sinks.as_ref(), &screen, &quota);
-            let (pipeline, listener) = started.map_err(|error| not_started(error, !options.pin.is_empty()))?;
+            let (pipeline, listener) = started.map_err(|error| not_started(error, &options.pin))?;
             pipelines.push(pipeline);
             listeners.push(listener);
         }
@@ -298,16 +299,26 @@ fn start_sinks(
 }
 
 /// What is told of an address whose threads could not be started.
-fn not_started(error: io::Error, is_pinned: bool) -> Failure {
+fn not_started(error: io::Error, pins: &[usize]) -> Failure {
     match error.kind() {
-        io::ErrorKind::InvalidInput => {
-            Failure::run(format!("cannot keep a thread on its processor: {error}; choose another --pin"))
-        }
+        io::ErrorKind::InvalidInput => Failure::run(cannot_pin(&error, &machine::out_of_reach(pins))),
         io::ErrorKind::OutOfMemory => no_thread(error),
-        _ if is_pinned => Failure::run(format!(
+        _ if !pins.is_empty() => Failure::run(format!(
             "cannot start a thread, or keep it on the processor of --pin: {error}; without --pin it shows which"
         )),
         _ => no_thread(error),
+    }
+}
+
+/// What is told of threads that cannot be kept on their processors, of which some are out of reach.
+fn cannot_pin(error: &io::Error, out_of_reach: &[usize]) -> String {
+    let processors: Vec<String> = out_of_reach.iter().map(usize::to_string).collect();
+    match processors.as_slice() {
+        [] => format!("cannot keep a thread on its processor: {error}; choose another --pin"),
+        _ => format!(
+            "cannot keep a thread on processor {}: {error}; choose a --pin that this process may run on",
+            processors.join(" or ")
+        ),
     }
 }
 
@@ -384,8 +395,8 @@ mod tests {
 
     #[test]
     fn too_little_memory_is_told_as_such_with_pin_too() {
-        for is_pinned in [false, true] {
-            let failure = not_started(io::ErrorKind::OutOfMemory.into(), is_pinned);
+        for pins in [&[][..], &[0]] {
+            let failure = not_started(io::ErrorKind::OutOfMemory.into(), pins);
             assert_eq!(failure.to_string(), memory::TOO_LITTLE);
         }
     }
