@@ -23,7 +23,7 @@ use libfuzzer_sys::fuzz_target;
 use packets::{Item, Reader};
 
 fuzz_target!(|file: &[u8]| {
-    let Some(mut reader) = Reader::new(file) else { return };
+    let Ok(mut reader) = Reader::new(file) else { return };
     let mut accounted = 0;
     while let Some(item) = reader.next() {
         match item {

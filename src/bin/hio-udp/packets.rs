@@ -96,18 +96,22 @@ pub struct Reader<R> {
 }
 
 impl<R: Read> Reader<R> {
-    /// Begins to read; `None` if this is neither pcap nor pcapng.
-    pub fn new(input: R) -> Option<Self> {
+    /// Begins to read.
+    ///
+    /// # Errors
+    ///
+    /// If this is neither pcap nor pcapng; and why, if that is because it cannot be read.
+    pub fn new(input: R) -> Result<Self, Option<io::Error>> {
         let mut window = Window::new(input);
         let head = window.peek(PCAP_HEADER);
         let format = if Section::is_begun_by(head) {
             Format::Pcapng(Section::new())
         } else {
-            let pcap = Pcap::new(head)?;
+            let Some(pcap) = Pcap::new(head) else { return Err(window.take_error()) };
             window.skip(PCAP_HEADER);
             Format::Pcap(pcap)
         };
-        Some(Self { window, format, handed_out: 0, error: None })
+        Ok(Self { window, format, handed_out: 0, error: None })
     }
 
     /// Bytes gone past so far.
@@ -254,7 +258,7 @@ mod tests {
     }
 
     fn read(file: &[u8]) -> Option<Found> {
-        let mut reader = Reader::new(file)?;
+        let mut reader = Reader::new(file).ok()?;
         let mut found = Found::default();
         let mut damage_end = 0;
         while let Some(item) = reader.next() {

@@ -30,7 +30,10 @@ pub fn open(path: &Path) -> Result<Capture, Failure> {
     let raw: Input =
         if path == Path::new("-") { Box::new(io::stdin().lock()) } else { Box::new(File::open(path).map_err(failed)?) };
     let Unpacked { input, begins, is_packed } = unpacked(raw).map_err(failed)?;
-    let reader = Reader::new(input).ok_or_else(|| {
+    let reader = Reader::new(input).map_err(|error| {
+        if let Some(error) = error {
+            return failed(error);
+        }
         let begins = match &begins[..] {
             [] => "it is empty".to_owned(),
             _ => format!("it begins with {}", begins.iter().map(|byte| format!("{byte:02x}")).collect::<String>()),
@@ -43,15 +46,15 @@ pub fn open(path: &Path) -> Result<Capture, Failure> {
 }
 
 /// What comes out of some input.
-struct Unpacked {
-    input: Input,
+pub struct Unpacked {
+    pub input: Input,
     /// Its first bytes, before anything was unpacked.
-    begins: Vec<u8>,
-    is_packed: bool,
+    pub begins: Vec<u8>,
+    pub is_packed: bool,
 }
 
 /// Finds out whether the input is compressed, by its first bytes, and unpacks it if so.
-fn unpacked(mut raw: Input) -> io::Result<Unpacked> {
+pub fn unpacked(mut raw: Input) -> io::Result<Unpacked> {
     let mut begins = Vec::with_capacity(MAGIC_BYTES);
     raw.by_ref().take(MAGIC_BYTES as u64).read_to_end(&mut begins)?;
     let raw = Cursor::new(begins.clone()).chain(raw);
@@ -189,6 +192,20 @@ mod tests {
             let (packets, damage, error) = read(name, &whole[..whole.len() - 20]);
             assert!(packets < 1000 && error.is_some(), "{name}: {packets}");
             assert_eq!(damage.last(), Some(&DamageKind::Unreadable), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_compressed_capture_of_which_nothing_can_be_unpacked_is_told_with_the_reason() {
+        let (gz, zst) = (gzip(&capture()), zstd(&capture()));
+        let mut no_gzip = gz.clone();
+        no_gzip[2] = 7; // no method of gzip's
+        for (name, bytes) in [("short.gz", &gz[..5]), ("bad.gz", &no_gzip), ("short.zst", &zst[..6])] {
+            let file = Scratch::new(name, bytes);
+            let Err(failure) = open(&file.0) else { panic!("{name}") };
+            let said = failure.to_string();
+            assert!(said.starts_with("cannot read '") && said.contains(name), "{said}");
+            assert!(!said.contains("is no capture") && !said.contains('\n'), "{said}");
         }
     }
 
