@@ -63,7 +63,7 @@ use args::Command;
 use failure::Failure;
 
 fn main() -> ExitCode {
-    let begun = memory::check(0).map_err(|_| Failure::run(memory::TOO_LITTLE));
+    let begun = memory::require_small_parts().map_err(|_| Failure::run(memory::TOO_LITTLE));
     match begun.and_then(|()| parse_and_run()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

@@ -7,7 +7,7 @@ use std::io;
 /// More than a command takes in small parts, for which nobody asks.
 const SMALL_PARTS_BYTES: usize = 2 << 20;
 
-/// Said where [`check`] fails; there may be no memory to put it into an error.
+/// Said where [`require`] fails; there may be no memory to put it into an error.
 pub const TOO_LITTLE: &str = "not enough memory: allow it more (ulimit -v, a service's limits)";
 
 /// Room for so many bytes.
@@ -21,12 +21,21 @@ pub fn room(bytes: usize) -> io::Result<Vec<u8>> {
     Ok(room)
 }
 
-/// Whether there is room for so many bytes, and then for what is taken in small parts.
+/// Makes sure of room for what is taken in small parts.
 ///
 /// # Errors
 ///
 /// As [`room`]; in words, [`TOO_LITTLE`].
-pub fn check(bytes: usize) -> io::Result<()> {
+pub fn require_small_parts() -> io::Result<()> {
+    require(0)
+}
+
+/// Makes sure of room for so many bytes, and then for what is taken in small parts.
+///
+/// # Errors
+///
+/// As [`room`]; in words, [`TOO_LITTLE`].
+pub fn require(bytes: usize) -> io::Result<()> {
     // Kept from being left out as of no use.
     room(bytes.saturating_add(SMALL_PARTS_BYTES)).map(|room| drop(black_box(room)))
 }

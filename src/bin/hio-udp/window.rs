@@ -42,8 +42,8 @@ impl<R: Read> Window<R> {
     pub fn peek(&mut self, count: usize) -> &[u8] {
         debug_assert!(count <= AHEAD_BYTES_MAX);
         while self.end - self.start < count && !self.is_at_end {
-            let has_room = if self.end < self.buffer.len() { Ok(()) } else { self.make_room() };
-            match has_room.and_then(|()| self.input.read(&mut self.buffer[self.end..])) {
+            let room = if self.end < self.buffer.len() { Ok(()) } else { self.make_room() };
+            match room.and_then(|()| self.input.read(&mut self.buffer[self.end..])) {
                 Ok(0) => self.is_at_end = true,
                 Ok(count) => self.end += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

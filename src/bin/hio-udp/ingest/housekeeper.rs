@@ -66,7 +66,7 @@ impl Housekeeper {
         let thread = thread::Builder::new().name("housekeeper".to_owned()).spawn({
             let ending = Arc::clone(&ending);
             move || {
-                let result = memory::check(0);
+                let result = memory::require_small_parts();
                 let may_run = result.is_ok();
                 let _ = checked.send(result); // which is waited for
                 if may_run && is_released.recv().is_ok() {

@@ -131,7 +131,7 @@ impl Ingest {
         let place = bound.iter().map(|bound| bound.pipeline.ha().to_string()).collect::<Vec<_>>().join(", ");
         let board = metrics.map(|listener| Board::serve(listener).map_err(no_thread)).transpose()?;
         let (sinks, beginning) = start_sinks(&options, &place, &bound, &stop)?;
-        memory::check(0).map_err(no_thread)?; // before the table of --rate-limit
+        memory::require_small_parts().map_err(no_thread)?; // before the table of --rate-limit
         let screen = Arc::new(Screen::new(rules(&options)));
         let quota = Arc::new(Quota::new(options.count));
         let (mut pipelines, mut listeners) = (Vec::new(), Vec::new());
@@ -261,7 +261,7 @@ fn start_one(
     let (local, buffer) = (pipeline.ha(), pipeline.buf_report(Direction::Receive));
     let losses = Arc::new(Losses::new(sockets, is_passed));
     let threads = pipeline.handling_threads();
-    memory::check(threads * hand::BYTES)?;
+    memory::require(threads * hand::BYTES)?;
     let new_hand = |_| {
         let writer = sinks.map(|sinks| Writer::new(Arc::clone(sinks), local, Arc::clone(&losses)));
         Arc::new(Hand::new(writer, Arc::clone(screen), Arc::clone(quota)))

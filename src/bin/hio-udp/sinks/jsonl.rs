@@ -71,7 +71,7 @@ impl Jsonl {
         if self.lines_written > 0 {
             let error = io::Error::new(io::ErrorKind::NotFound, "the file was removed while it was written");
             ledger.lost(self.lines_written, &error.to_string());
-            self.trouble.tell(self.lines_written, "write", &error);
+            self.trouble.failed_uncounted(self.lines_written, "write", &error);
             self.lines_written = 0;
         }
         self.place = Place::open(path, self.trouble.sink())?;
@@ -97,7 +97,7 @@ impl Jsonl {
             Ok(()) => {
                 ledger.wrote(self.count, done);
                 self.lines_written += self.count;
-                self.trouble.is_over();
+                self.trouble.worked();
             }
             Err(error) => {
                 let whole = self.lines[..done].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
@@ -113,9 +113,9 @@ impl Jsonl {
     /// Standard output does not come back once it has failed, so nothing is left to do then.
     fn fail(&mut self, error: io::Error, lacking: u64, ledger: &Ledger) {
         match self.place {
-            Place::File { .. } => self.trouble.has(ledger, lacking, "write", &error),
+            Place::File { .. } => self.trouble.failed(ledger, lacking, "write", &error),
             Place::Stdout { is_only: false, .. } => {
-                self.trouble.has(ledger, lacking, "write", &error);
+                self.trouble.failed(ledger, lacking, "write", &error);
                 self.gone = Some(error.to_string());
             }
             Place::Stdout { is_only: true, .. } => {
@@ -159,7 +159,7 @@ impl Sink for Jsonl {
         match result.and_then(|()| Place::open(path, self.trouble.sink())) {
             Ok(place) => (self.place, self.lines_written) = (place, 0),
             // The old file takes what comes, wherever it lies now.
-            Err(error) => self.trouble.has(ledger, 0, "open it anew", &error),
+            Err(error) => self.trouble.failed(ledger, 0, "open it anew", &error),
         }
     }
 }

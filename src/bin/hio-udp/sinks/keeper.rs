@@ -138,7 +138,7 @@ impl Keeping {
     fn pack_older(&mut self) {
         let Some(packer) = &self.packer else { return };
         let found = directory::list(&self.dir);
-        let found = found.inspect_err(|error| self.trouble.tell(0, "look for segments to compress", error));
+        let found = found.inspect_err(|error| self.trouble.failed_uncounted(0, "look for segments to compress", error));
         let closed = found.into_iter().flatten().filter(|entry| entry.state == directory::State::Closed);
         closed.for_each(|entry| packer.pack(entry.path));
     }
@@ -166,7 +166,7 @@ impl Keeping {
             Err(error) => {
                 if directory::is_removed(&file, &part) {
                     self.ledger.lost(packets, "the segment was removed while it was written");
-                    self.trouble.tell(packets, "close a segment", &error);
+                    self.trouble.failed_uncounted(packets, "close a segment", &error);
                 } else {
                     self.note(0, "name a segment", Err(error));
                 }
@@ -176,8 +176,8 @@ impl Keeping {
 
     fn note(&mut self, packets: u64, what: &str, result: io::Result<()>) {
         match result {
-            Ok(()) => self.trouble.is_over(),
-            Err(error) => self.trouble.has(&self.ledger, packets, what, &error),
+            Ok(()) => self.trouble.worked(),
+            Err(error) => self.trouble.failed(&self.ledger, packets, what, &error),
         }
     }
 
@@ -195,7 +195,7 @@ impl Keeping {
         }
         let found = match directory::list(&self.dir) {
             Ok(found) => found,
-            Err(error) => return self.retention.tell(0, "look for old segments", &error),
+            Err(error) => return self.retention.failed_uncounted(0, "look for old segments", &error),
         };
         let closed: Vec<(directory::Entry, fs::Metadata)> = found
             .into_iter()
@@ -216,13 +216,13 @@ impl Keeping {
             match fs::remove_file(&entry.path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     is_done = false;
-                    self.retention.tell(0, &format!("remove '{}'", entry.path.display()), &error);
+                    self.retention.failed_uncounted(0, &format!("remove '{}'", entry.path.display()), &error);
                 }
                 _ => bytes -= metadata.len(),
             }
         }
         if is_done {
-            self.retention.is_over();
+            self.retention.worked();
         }
     }
 }

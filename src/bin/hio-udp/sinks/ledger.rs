@@ -108,13 +108,13 @@ impl Trouble {
     }
 
     /// Counts `packets` as not written because of `error`; `what` was tried.
-    pub fn has(&mut self, ledger: &Ledger, packets: u64, what: &str, error: &io::Error) {
+    pub fn failed(&mut self, ledger: &Ledger, packets: u64, what: &str, error: &io::Error) {
         ledger.lacks(packets, &error.to_string());
-        self.tell(packets, what, error);
+        self.failed_uncounted(packets, what, error);
     }
 
-    /// As [`Trouble::has`], where the datagrams are counted elsewhere.
-    pub fn tell(&mut self, packets: u64, what: &str, error: &io::Error) {
+    /// As [`Trouble::failed`], where the datagrams are counted elsewhere.
+    pub fn failed_uncounted(&mut self, packets: u64, what: &str, error: &io::Error) {
         if self.last.is_none() {
             let sink = &self.sink;
             if events::is_on() {
@@ -129,7 +129,7 @@ impl Trouble {
     }
 
     /// To be told of each success.
-    pub fn is_over(&mut self) {
+    pub fn worked(&mut self) {
         if self.last.is_some_and(|last| last.elapsed() >= RECOVERED_AFTER) {
             let Self { sink, lacking, .. } = &*self;
             if events::is_on() {

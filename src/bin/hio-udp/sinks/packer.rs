@@ -59,10 +59,10 @@ impl Packing {
     fn run(&mut self, paths: &Receiver<PathBuf>) {
         for closed in paths {
             match self.pack(&closed) {
-                Ok(()) => self.trouble.is_over(),
+                Ok(()) => self.trouble.worked(),
                 // Too old, it was removed before its turn came.
                 Err(_) if !closed.exists() => {}
-                Err(error) => self.trouble.tell(0, "compress a segment, which stays as it is", &error),
+                Err(error) => self.trouble.failed_uncounted(0, "compress a segment, which stays as it is", &error),
             }
         }
     }
@@ -81,7 +81,7 @@ impl Packing {
     }
 
     fn write(&self, closed: &Path, part: &Path) -> io::Result<()> {
-        memory::check(COMPRESSOR_BYTES)?;
+        memory::require(COMPRESSOR_BYTES)?;
         let from = File::open(closed)?;
         let modified = from.metadata()?.modified()?;
         let to = opening::create_new(part)?;

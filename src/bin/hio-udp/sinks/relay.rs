@@ -49,8 +49,8 @@ impl Relay {
             let failed = (report.settled() - report.sent) as u64;
             left = &left[report.settled()..];
             match report.first_error {
-                Some((_, error)) => self.trouble.has(ledger, failed, &format!("send to {}", self.to), &error),
-                None if report.sent > 0 => self.trouble.is_over(),
+                Some((_, error)) => self.trouble.failed(ledger, failed, &format!("send to {}", self.to), &error),
+                None if report.sent > 0 => self.trouble.worked(),
                 None => {}
             }
             match report.stopped {

@@ -105,7 +105,7 @@ impl Segments {
             Some(segment) => segment,
             None => match self.begin(ledger) {
                 Ok(segment) => segment,
-                Err(error) => return self.trouble.has(ledger, chunk.packets, "begin a segment", &error),
+                Err(error) => return self.trouble.failed(ledger, chunk.packets, "begin a segment", &error),
             },
         };
         let (packets, mut result) = segment.capture.write(chunk, self.so_far, ledger);
@@ -117,9 +117,9 @@ impl Segments {
         }
         self.open = Some(segment);
         match result {
-            Ok(()) => self.trouble.is_over(),
+            Ok(()) => self.trouble.worked(),
             Err(error) => {
-                self.trouble.has(ledger, chunk.packets - packets, "write", &error);
+                self.trouble.failed(ledger, chunk.packets - packets, "write", &error);
                 // A full disk may have room again for this very file; after any other failure, another
                 // file may do better.
                 if !matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
@@ -144,7 +144,7 @@ impl Segments {
         };
         let error = io::Error::new(io::ErrorKind::NotFound, "the segment was removed while it was written");
         ledger.lost(segment.packets, &error.to_string());
-        self.trouble.tell(segment.packets, "write", &error);
+        self.trouble.failed_uncounted(segment.packets, "write", &error);
     }
 
     fn sync_if_due(&mut self) {

@@ -41,9 +41,9 @@ impl Sink for UnixPeer {
             match sent {
                 Ok(bytes) => {
                     ledger.wrote(1, bytes);
-                    self.trouble.is_over();
+                    self.trouble.worked();
                 }
-                Err(error) => self.trouble.has(ledger, 1, "send", &error),
+                Err(error) => self.trouble.failed(ledger, 1, "send", &error),
             }
         }
     }
