@@ -5,7 +5,7 @@
 use std::io::Read;
 
 use crate::endian::Endian;
-use crate::packets::{Front, Loss, NANOS_PER_SECOND, Nanos, Parsed};
+use crate::packets::{Front, Loss, Nanos, Parsed, SECOND};
 use crate::window::{AHEAD_BYTES_MAX, Window};
 
 /// Types of blocks.
@@ -193,17 +193,17 @@ impl Interface {
     }
 
     fn time(&self, ticks: u64) -> Nanos {
-        let (ticks, second) = (Nanos::from(ticks), Nanos::from(NANOS_PER_SECOND));
+        let ticks = Nanos::from(ticks);
         let exponent = u32::from(self.resolution & 0x7F);
         let nanos = if self.resolution & 0x80 != 0 {
-            (ticks * second) >> exponent
+            (ticks * SECOND) >> exponent
         } else if exponent <= 9 {
             ticks * Nanos::from(10_u64.pow(9 - exponent))
         } else {
             // Beyond 10^28 no u64 is a whole nanosecond.
             10_i128.checked_pow(exponent - 9).map_or(0, |per_nano| ticks / per_nano)
         };
-        nanos + Nanos::from(self.offset_seconds) * second
+        nanos + Nanos::from(self.offset_seconds) * SECOND
     }
 
     /// Notes what a packet tells to be lost before it.

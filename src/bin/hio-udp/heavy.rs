@@ -32,6 +32,11 @@ impl Weight {
     }
 }
 
+impl<K> Heavy<K> {
+    /// What the table takes: a power of two of places, of which seven in eight may be in use, and a byte beside each.
+    pub const BYTES: usize = (2 * KEPT * 8 / 7).next_power_of_two() * (size_of::<(K, Weight)>() + 1);
+}
+
 impl<K: Copy + Eq + Hash + Ord> Heavy<K> {
     pub fn new() -> Self {
         Self { entries: HashMap::with_capacity(2 * KEPT), missing: 0 }

@@ -85,6 +85,7 @@ impl fmt::Display for DamageKind {
 }
 
 pub const NANOS_PER_SECOND: u32 = 1_000_000_000;
+pub const SECOND: Nanos = NANOS_PER_SECOND as Nanos;
 
 /// Reads a capture from its first byte to its last.
 pub struct Reader<R> {
@@ -236,8 +237,6 @@ mod tests {
     use crate::blocks::*;
     use crate::endian::Endian;
     use crate::window::AHEAD_BYTES_MAX;
-
-    const SECOND: Nanos = 1_000_000_000;
 
     /// What a reader makes of a file.
     #[derive(Debug, Default, PartialEq)]

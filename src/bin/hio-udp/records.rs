@@ -5,7 +5,7 @@
 use std::io::Read;
 
 use crate::endian::Endian;
-use crate::packets::{Front, NANOS_PER_SECOND, Nanos, Parsed};
+use crate::packets::{Front, NANOS_PER_SECOND, Nanos, Parsed, SECOND};
 use crate::window::{AHEAD_BYTES_MAX, Window};
 
 pub const PCAP_HEADER: usize = 24;
@@ -72,7 +72,7 @@ impl Pcap {
         let (seconds, fraction) = (self.endian.u32(record, 0), self.endian.u32(record, 4));
         self.newest = self.newest.max(Some(seconds));
         let nanos = u64::from(fraction) * u64::from(NANOS_PER_SECOND / self.resolution);
-        let time = Nanos::from(seconds) * Nanos::from(NANOS_PER_SECOND) + Nanos::from(nanos);
+        let time = Nanos::from(seconds) * SECOND + Nanos::from(nanos);
         let data = RECORD_HEADER..record.len();
         Parsed::Packet { link_type: self.link_type, time: Some(time), data, loss: None }
     }

@@ -17,7 +17,7 @@ use crate::account::{self, grouped};
 use crate::args::{ReplayOptions, Speed};
 use crate::failure::Failure;
 use crate::headers::{Content, content};
-use crate::packets::{Item, Nanos};
+use crate::packets::{Item, Nanos, SECOND};
 use crate::sender::{self, Sender};
 use crate::status::TextLine;
 use crate::stop::Stop;
@@ -345,7 +345,7 @@ impl Pace {
 }
 
 /// How far a time stands back behind a step of the clock. Less is one that was written late; more is none.
-const STEP_BACK: RangeInclusive<Nanos> = 10_000_000_000..=86_400_000_000_000;
+const STEP_BACK: RangeInclusive<Nanos> = 10 * SECOND..=86_400 * SECOND;
 
 /// A hundred years, which every clock can add.
 const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
@@ -411,8 +411,6 @@ impl std::fmt::Display for ReplayReport {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const SECOND: Nanos = 1_000_000_000;
 
     fn due(pace: &mut Pace, time: Nanos) -> Duration {
         pace.due(Some(time)).unwrap() - pace.start

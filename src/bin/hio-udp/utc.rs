@@ -1,8 +1,6 @@
 //! Times for people.
 
-use crate::packets::Nanos;
-
-const NANOS_PER_SECOND: Nanos = 1_000_000_000;
+use crate::packets::{Nanos, SECOND};
 
 /// A time as RFC 3339 writes it, in UTC, as exact as it is told: `2026-11-24T23:03:00.000000001Z`.
 pub fn text(time: Nanos) -> String {
@@ -28,7 +26,7 @@ pub fn compact(time: Nanos) -> String {
 
 /// Year, month, day, hour, minute and second, and the nanoseconds behind them.
 fn parts(time: Nanos) -> ([Nanos; 6], Nanos) {
-    let (seconds, nanos) = (time.div_euclid(NANOS_PER_SECOND), time.rem_euclid(NANOS_PER_SECOND));
+    let (seconds, nanos) = (time.div_euclid(SECOND), time.rem_euclid(SECOND));
     let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
     let (year, month, day) = civil(days);
     ([year, month, day, second / 3600, second / 60 % 60, second % 60], nanos)
@@ -61,11 +59,11 @@ mod tests {
             (4_107_542_400, "2100-03-01T00:00:00Z"),
             (1_795_564_800, "2026-11-25T00:00:00Z"),
         ] {
-            assert_eq!(text(seconds * NANOS_PER_SECOND), written);
+            assert_eq!(text(seconds * SECOND), written);
         }
         assert_eq!(text(1_500_000_000), "1970-01-01T00:00:01.5Z");
         assert_eq!(exact(1_500_000_000), "1970-01-01T00:00:01.500000000Z");
-        assert_eq!(compact(1_709_251_199 * NANOS_PER_SECOND), "20240229T235959Z");
+        assert_eq!(compact(1_709_251_199 * SECOND), "20240229T235959Z");
         assert_eq!(text(-1), "1969-12-31T23:59:59.999999999Z");
         // Whatever a file says.
         assert!(!text(1 << 98).is_empty() && !text(-(1 << 98)).is_empty());

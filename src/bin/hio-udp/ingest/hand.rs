@@ -16,8 +16,9 @@ use crate::sinks::Writer;
 /// Sizes of batches are counted by powers of two: 1, 2 to 3, 4 to 7 … 65,536.
 pub const FILLS: usize = 17;
 
-/// Most of what a hand takes at once: the table of sources.
+/// More than a hand takes at once, most of it the table of sources.
 pub const BYTES: usize = 256 << 10;
+const _: () = assert!(Heavy::<IpAddr>::BYTES < BYTES);
 
 /// One thread's part of an ingest. The thread holds the lock for a batch; what others look at all the time
 /// needs none.
