@@ -115,37 +115,44 @@ fn refused_opens<T: Transport>(mut peer: T) {
     assert_eq!(fault::made(Call::SetOption), options.len() as u64);
     // Each buffer before and after, and the address.
     assert_eq!(fault::made(Call::GetNeeded), 5);
-    let calls =
-        [(Call::Socket, SOCKET, &[TheOpen][..]), (Call::Bind, BIND, &[TheOpen]), (Call::SetOption, OPTION, &options)];
-    for (call, errnos, costs) in calls.into_iter().chain([(Call::GetNeeded, OPTION, &[TheOpen; 5][..])]) {
-        for (&errno, (at, costs)) in errnos.iter().flat_map(|errno| costs.iter().enumerate().map(move |at| (errno, at)))
-        {
-            let is_spared = *costs == Nothing || (*costs == TheOpenUnlessMissing && errno == libc::ENOPROTOOPT);
-            fault::clear();
-            faults.inject(call, at, 1, Fault::Errno(errno));
-            let mut result = Ok(());
-            let logged = logged_by(|| result = peer.reopen());
-            assert!(fault::is_over(), "{call:?} {errno} at {at}");
-            assert_eq!(
-                result.as_ref().err().and_then(std::io::Error::raw_os_error),
-                (!is_spared).then_some(errno),
-                "{call:?} at {at}"
-            );
-            assert_eq!((peer.opened(), logged.len()), (is_spared, usize::from(!is_spared)), "{logged:?}");
-            if !is_spared {
-                assert!(logged[0].starts_with("ERROR Error opening UDP 127."), "{logged:?}");
-                assert_eq!(peer.actual_buf_sizes(), (0, 0));
-                assert_eq!(peer.receive().unwrap_err().kind(), std::io::ErrorKind::NotConnected);
-                assert_eq!(peer.send(b"x", peer.ha()).unwrap_err().kind(), std::io::ErrorKind::NotConnected);
-            }
-        }
-    }
+    refuse_each(&mut peer, &faults, Call::Socket, SOCKET, &[TheOpen]);
+    refuse_each(&mut peer, &faults, Call::Bind, BIND, &[TheOpen]);
+    refuse_each(&mut peer, &faults, Call::SetOption, OPTION, &options);
+    refuse_each(&mut peer, &faults, Call::GetNeeded, OPTION, &[TheOpen; 5]);
     peer.reopen().unwrap();
     let me = peer.ha();
     assert_eq!(peer.send(b"again", me).unwrap(), 5);
     assert_eq!(receive_one(&mut peer), b"again");
     let stats = peer.stats();
     assert_eq!((stats.grams_sent, stats.grams_received, stats.recv_failed, stats.grams_send_failed), (1, 1, 0, 0));
+}
+
+/// Makes the calls of one kind fail in turn, with each errno; `costs` says for each of them what that means.
+fn refuse_each<T: Transport>(peer: &mut T, faults: &Faults, call: Call, errnos: &[i32], costs: &[Costs]) {
+    for (at, costs) in costs.iter().enumerate() {
+        for &errno in errnos {
+            refuse_one(peer, faults, call, at, errno, *costs);
+        }
+    }
+}
+
+/// Opens the peer while the call behind `at` others of its kind fails with `errno`.
+fn refuse_one<T: Transport>(peer: &mut T, faults: &Faults, call: Call, at: usize, errno: i32, costs: Costs) {
+    let is_spared = costs == Nothing || (costs == TheOpenUnlessMissing && errno == libc::ENOPROTOOPT);
+    fault::clear();
+    faults.inject(call, at, 1, Fault::Errno(errno));
+    let mut result = Ok(());
+    let logged = logged_by(|| result = peer.reopen());
+    assert!(fault::is_over(), "{call:?} {errno} at {at}");
+    let errno_given = result.err().and_then(|error| error.raw_os_error());
+    assert_eq!(errno_given, (!is_spared).then_some(errno), "{call:?} at {at}");
+    assert_eq!((peer.opened(), logged.len()), (is_spared, usize::from(!is_spared)), "{logged:?}");
+    if !is_spared {
+        assert!(logged[0].starts_with("ERROR Error opening UDP 127."), "{logged:?}");
+        assert_eq!(peer.actual_buf_sizes(), (0, 0));
+        assert_eq!(peer.receive().unwrap_err().kind(), std::io::ErrorKind::NotConnected);
+        assert_eq!(peer.send(b"x", peer.ha()).unwrap_err().kind(), std::io::ErrorKind::NotConnected);
+    }
 }
 
 #[test]

@@ -22,8 +22,9 @@ pub(super) const LOOK_AROUND: Duration = Duration::from_millis(if cfg!(fuzzing) 
 /// queue: so long after the socket was found empty, it is looked at once more.
 const LAST_LOOK_AFTER: Duration = Duration::from_millis(1);
 
-/// Failures in a row, or looks that brought nothing, after which a socket is not read out any further at a stop.
-const ERRORS_MAX: u32 = 64;
+/// After so many receive calls of a stop that failed in a row, or that brought nothing, a socket is not read out any
+/// further.
+const FRUITLESS_MAX: u32 = 64;
 
 /// Longest pause after a failed receive call: it doubles from a millisecond with each one in a row.
 const ERROR_PAUSE_MAX: Duration = Duration::from_millis(if cfg!(fuzzing) { 1 } else { 64 });
@@ -175,9 +176,9 @@ impl Reader {
         let is_refusing = refuse_new_datagrams(&self.endpoint);
         // None is too far away for the clock to tell.
         let deadline = Instant::now().checked_add(self.shared.drain);
-        let mut looks = 0;
+        let mut empty_looks = 0;
         self.errors = 0;
-        while self.errors.max(looks) < ERRORS_MAX {
+        while self.errors.max(empty_looks) < FRUITLESS_MAX {
             let is_late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
             if is_late && (self.errors > 0 || !is_refusing) {
                 break; // a steady stream would never end
@@ -186,11 +187,11 @@ impl Reader {
             match self.endpoint.fill(&mut ring) {
                 Ok(0) => {
                     self.ring = Some(ring);
-                    if looks > 0 && self.is_empty() {
+                    if empty_looks > 0 && self.is_empty() {
                         return;
                     }
                     thread::sleep(LAST_LOOK_AFTER);
-                    looks += 1;
+                    empty_looks += 1;
                 }
                 Ok(grams) if is_late => {
                     self.report.left_behind += grams as u64;

@@ -35,7 +35,7 @@ pub(crate) const BACKEND: &str = "mmsg";
 pub(crate) const COALESCES: bool = true;
 
 /// Fewer datagrams than this cost more through io_uring than through `recvmmsg`, because each call does.
-const URING_GRAMS_MIN: usize = if cfg!(force_uring) { 0 } else { 16 };
+const URING_GRAMS_MIN: usize = 16;
 
 /// Length of an IPv4 address as the kernel gives it.
 const V4_BYTES: usize = size_of::<sockaddr_in>();
@@ -191,7 +191,7 @@ impl RecvSlots {
         let uring = self.uring.as_mut()?;
         // One deep batch may have been all there was.
         let [before, last] = self.brought;
-        if before.min(last) < URING_GRAMS_MIN {
+        if before.min(last) < URING_GRAMS_MIN && !cfg!(force_uring) {
             return None;
         }
         let filled = uring.recv(socket, &mut self.memory, allowed, last);

@@ -99,7 +99,7 @@ pub(crate) use addr::decode_bytes as decode_address_bytes;
 
 /// The kinds of system call the fault layer can make fail.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-#[cfg_attr(not(test), allow(dead_code))]
+#[cfg_attr(not(all(test, target_os = "linux", not(force_single))), allow(dead_code))]
 pub enum Call {
     /// `socket`.
     Socket,
@@ -108,7 +108,6 @@ pub enum Call {
     /// `setsockopt`, and what makes a socket not block.
     SetOption,
     /// `getsockopt` with an option that can be done without.
-    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
     GetOption,
     /// `getsockopt` and `getsockname`, without whose answer nothing is opened.
     GetNeeded,
@@ -119,22 +118,16 @@ pub enum Call {
     /// `poll`, `ppoll`: anything that waits.
     Wait,
     /// `setsockopt(SO_RCVBUFFORCE)` and `setsockopt(SO_SNDBUFFORCE)`.
-    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
     ForceBuffer,
     /// `io_uring_setup`.
-    #[cfg_attr(any(not(target_os = "linux"), force_single), allow(dead_code))]
     Ring,
     /// `io_uring_register`.
-    #[cfg_attr(any(not(target_os = "linux"), force_single), allow(dead_code))]
     Register,
     /// A request of io_uring, which then ends with that error instead of its own end.
-    #[cfg_attr(any(not(target_os = "linux"), force_single), allow(dead_code))]
     Shot,
     /// A look at what requests of io_uring have posted, which then sees no more than that.
-    #[cfg_attr(any(not(target_os = "linux"), force_single), allow(dead_code))]
     Reap,
     /// `io_uring_enter`, which then takes nothing, or says of some requests that it has not taken them.
-    #[cfg_attr(any(not(target_os = "linux"), force_single), allow(dead_code))]
     Enter,
 }
 
