@@ -86,6 +86,7 @@ port=18125
 names=16
 for ((i = 0; i < 64; i++)); do printf 'bench.requests.service%02d.count:1|c\n' $((i % names)); done >"$work/lines"
 make_capture "$work/single.pcap" <"$work/lines"
+# shellcheck disable=SC2046 # 20 words
 # Lines by 20, between them what make_capture takes for their end.
 for _ in $(seq 20); do cat "$work/lines"; done | paste -d'|' $(printf -- '- %.0s' $(seq 20)) |
   sed 's/|c|bench/|c\\nbench/g' | make_capture "$work/packed.pcap"

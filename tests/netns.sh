@@ -5,6 +5,6 @@ set -eu
 cd "$(dirname "$0")/.."
 cargo test --no-run --test hio_namespace --test firewall --test unspecified "$@"
 exec unshare --net sh -c '
-    ip link set lo up
-    HIO_UDP_NETNS=1 exec cargo test --offline --test hio_namespace --test firewall --test unspecified "$@" -- --test-threads=1
+  ip link set lo up
+  HIO_UDP_NETNS=1 exec cargo test --offline --test hio_namespace --test firewall --test unspecified "$@" -- --test-threads=1
 ' netns.sh "$@"

@@ -2,6 +2,8 @@
 #
 # A run: a receiver on one processor, a sender on another, and afterwards a row of what became of the datagrams.
 # Processor time is the whole receiver's, of all its threads and of the kernel on its behalf (getrusage(2)).
+#
+# shellcheck shell=bash disable=SC2034,SC2154 # variables of those that source it
 
 receiver_cpu=0
 sender_cpu=1
