@@ -390,151 +390,210 @@ fn got(gram: hio_udp::Gram<'_>) -> Got {
     Got { data: gram.data.to_vec(), src: gram.src, truncated: gram.truncated, original_len: gram.original_len }
 }
 
-/// Gives how many grams left in one message with others.
-fn run_batch_peers(seed: u64, errno_of_port_0: i32) -> u64 {
-    let mut random = Random(seed);
-    let random = &mut random;
-    let mut trail = Trail { seed, steps: Vec::new() };
-    let settle = Settle::new();
-    let shapes = [random_shape(random), random_shape(random)];
-    let mut peers = [0, 1].map(|i| BatchPeer::new(model_config(shapes[i])).unwrap());
-    let sides = [side(&peers[0], shapes[0]), side(&peers[1], shapes[1])];
-    let mut model = Model { sides, errno: errno_of_port_0, lost: 0 };
-    let mut spare_shape = random_shape(random);
-    let mut spare = RecvRing::new(spare_shape.0, spare_shape.1).unwrap();
-    let has = [peers[0].ha(), peers[1].ha()];
-    let address = |to: To| match to {
+/// Where a gram goes in earnest.
+fn address(has: [SocketAddr; 2], to: To) -> SocketAddr {
+    match to {
         To::Peer(i) => has[i],
         To::Port0 => SocketAddr::from(([127, 0, 0, 1], 0)),
-    };
-    let operations = 20 + random.below(60);
+    }
+}
 
-    for _ in 0..operations {
-        let i = random.below(2);
-        let gram_size = model.sides[1 - i].shape.1;
-        match random.below(24) {
-            0..=3 => {
-                let (data, to) = (random_data(random, gram_size), random_to(random));
-                let waiting = model.sides[i].outbox.iter().map(|(data, _)| data.len());
-                if !model.has_room(waiting.chain([data.len()])) {
-                    continue;
-                }
-                trail.steps.push(("send", i, data.len()));
-                assert_eq!(peers[i].send(&data, address(to)).map_err(errno), model.send(i, &data, to));
-            }
-            4..=7 => {
-                let count = random.below(100);
-                let grams = random_grams(random, count, gram_size);
-                let lens = model.sides[i].outbox.iter().chain(&grams).map(|(data, _)| data.len());
-                if !model.has_room(lens) {
-                    continue;
-                }
-                trail.steps.push(("send_batch", i, grams.len()));
-                let report = peers[i].send_batch(grams.iter().map(|(data, to)| (&data[..], address(*to))));
-                assert_eq!(Report::from(report), model.send_batch(i, &grams));
-            }
-            8..=12 => {
-                let count = 1 + random.below(8);
-                for (data, to) in random_grams(random, count, gram_size) {
-                    trail.steps.push(("queue", i, data.len()));
-                    assert_eq!(peers[i].queue(&data, address(to)), model.queue(i, &data, to));
-                }
-            }
-            13 | 14 => {
-                let lens = model.sides[i].outbox.iter().map(|(data, _)| data.len());
-                if !model.has_room(lens) {
-                    continue;
-                }
-                trail.steps.push(("flush", i, model.sides[i].outbox.len()));
-                assert_eq!(Report::from(peers[i].flush()), model.flush(i));
-            }
-            15 | 16 => {
-                for _ in 0..1 + random.below(10) {
-                    trail.steps.push(("receive", i, model.sides[i].ring.len()));
-                    let real = peers[i].receive().map(|(data, src)| (data.to_vec(), src)).map_err(errno);
-                    let expected = model.receive(i);
-                    assert_eq!(
-                        real,
-                        expected.map(|got| got.map_or((Vec::new(), None), |got| (got.data, Some(got.src))))
-                    );
-                }
-            }
-            17 | 18 => {
-                trail.steps.push(("fill", i, model.sides[i].ring.len()));
-                let look_at = random.below(80);
-                let wait = random.below(2) == 0 && model.sides[i].opened && {
-                    !model.sides[i].ring.is_empty() || !model.sides[i].socket.is_empty()
-                };
-                let real = if wait { peers[i].fill_wait(PATIENCE) } else { peers[i].fill() };
-                let real = real.map(|grams| (grams.len(), grams.take(look_at).map(got).collect::<Vec<_>>()));
-                let expected = model.fill(i);
-                let len = expected.as_ref().map_or(0, VecDeque::len);
-                assert_eq!(real.map_err(errno), expected.map(|all| (len, all.into_iter().take(look_at).collect())));
-            }
-            19 => {
-                trail.steps.push(("fill_into", i, spare_shape.0));
-                let real = peers[i].fill_into(&mut spare).map_err(errno);
-                let expected = if model.sides[i].opened { Ok(model.take(i, spare_shape)) } else { Err(0) };
-                assert_eq!(real, expected.as_ref().map(VecDeque::len).map_err(|errno| *errno));
-                let inside: Vec<_> = spare.grams().map(got).collect();
-                assert_eq!(inside, expected.map_or(Vec::new(), Vec::from));
-            }
-            20 => {
-                trail.steps.push(("exchange", i, spare_shape.0));
-                spare = peers[i].exchange(spare);
-                std::mem::swap(&mut model.sides[i].shape, &mut spare_shape);
-                let inside: Vec<_> = spare.grams().map(got).collect();
-                let side = &mut model.sides[i];
-                let expected = [&mut side.given, &mut side.ring].map(std::mem::take).into_iter().flatten();
-                assert_eq!(inside, expected.collect::<Vec<_>>());
-                assert_eq!((spare.len(), spare.bc(), spare.gram_size()), (inside.len(), spare_shape.0, spare_shape.1));
-            }
-            21 => {
-                trail.steps.push(("echo", i, 0));
-                if !model.sides[i].opened || !model.sides[i].outbox.is_empty() {
-                    continue;
-                }
-                // The echo sends what it takes: room must be there on both sides for all of it.
-                let lens = {
-                    let side = &model.sides[i];
-                    side.socket.iter().map(|(data, _)| data.len()).chain(side.ring.iter().map(|got| got.data.len()))
-                };
-                if !model.has_room(lens) {
-                    continue;
-                }
-                let (mut rx, mut tx) = peers[i].split();
-                let report = tx.send_batch(rx.fill().unwrap().map(|gram| (gram.data, gram.src)));
-                let back = |got: Got| (got.data, To::Peer(usize::from(got.src == has[1])));
-                let grams: Vec<_> = model.fill(i).unwrap().into_iter().map(back).collect();
-                assert_eq!(Report::from(report), model.send_batch(i, &grams));
-            }
-            22 => {
-                trail.steps.push(("close", i, 0));
-                assert!(peers[i].close());
-                model.close(i);
-            }
-            _ => {
-                trail.steps.push(("reopen", i, 0));
-                if random.below(2) == 0 { peers[i].reopen() } else { peers[i].open() }.unwrap();
-                model.close(i);
-                model.sides[i].opened = true;
-            }
+/// What a receive gives for a datagram, or for none.
+fn received(got: Option<Got>) -> (Vec<u8>, Option<SocketAddr>) {
+    got.map_or((Vec::new(), None), |got| (got.data, Some(got.src)))
+}
+
+/// Two peers beside their model, and a ring that is exchanged with theirs.
+struct Run {
+    random: Random,
+    trail: Trail,
+    peers: [BatchPeer; 2],
+    has: [SocketAddr; 2],
+    model: Model,
+    /// Always there but in the midst of an exchange.
+    spare: Option<RecvRing>,
+    spare_shape: (usize, usize),
+}
+
+impl Run {
+    fn new(seed: u64, errno_of_port_0: i32) -> Self {
+        let mut random = Random(seed);
+        let shapes = [random_shape(&mut random), random_shape(&mut random)];
+        let peers = shapes.map(|shape| BatchPeer::new(model_config(shape)).unwrap());
+        let sides = [side(&peers[0], shapes[0]), side(&peers[1], shapes[1])];
+        let model = Model { sides, errno: errno_of_port_0, lost: 0 };
+        let spare_shape = random_shape(&mut random);
+        let spare = Some(RecvRing::new(spare_shape.0, spare_shape.1).unwrap());
+        let (has, trail) = (peers.each_ref().map(BatchPeer::ha), Trail { seed, steps: Vec::new() });
+        Self { random, trail, peers, has, model, spare, spare_shape }
+    }
+
+    fn step(&mut self) {
+        let i = self.random.below(2);
+        match self.random.below(24) {
+            0..=3 => self.send(i),
+            4..=7 => self.send_batch(i),
+            8..=12 => self.queue(i),
+            13 | 14 => self.flush(i),
+            15 | 16 => self.receive(i),
+            17 | 18 => self.fill(i),
+            19 => self.fill_into(i),
+            20 => self.exchange(i),
+            21 => self.echo(i),
+            22 => self.close(i),
+            _ => self.reopen(i),
         }
-        settle.settle();
-        for (peer, side) in peers.iter().zip(&model.sides) {
+    }
+
+    /// Size of the slots that what peer `i` sends is received into.
+    fn gram_size(&self, i: usize) -> usize {
+        self.model.sides[1 - i].shape.1
+    }
+
+    /// Whether there is room for what waits in peer `i`'s send ring, and for `more`.
+    fn has_room(&self, i: usize, more: &[(Vec<u8>, To)]) -> bool {
+        self.model.has_room(self.model.sides[i].outbox.iter().chain(more).map(|(data, _)| data.len()))
+    }
+
+    fn send(&mut self, i: usize) {
+        let gram_size = self.gram_size(i);
+        let gram = (random_data(&mut self.random, gram_size), random_to(&mut self.random));
+        if !self.has_room(i, std::slice::from_ref(&gram)) {
+            return;
+        }
+        let (data, to) = gram;
+        self.trail.steps.push(("send", i, data.len()));
+        let real = self.peers[i].send(&data, address(self.has, to));
+        assert_eq!(real.map_err(errno), self.model.send(i, &data, to));
+    }
+
+    fn send_batch(&mut self, i: usize) {
+        let (count, gram_size) = (self.random.below(100), self.gram_size(i));
+        let grams = random_grams(&mut self.random, count, gram_size);
+        if !self.has_room(i, &grams) {
+            return;
+        }
+        self.trail.steps.push(("send_batch", i, grams.len()));
+        let report = self.peers[i].send_batch(grams.iter().map(|(data, to)| (&data[..], address(self.has, *to))));
+        assert_eq!(Report::from(report), self.model.send_batch(i, &grams));
+    }
+
+    fn queue(&mut self, i: usize) {
+        let (count, gram_size) = (1 + self.random.below(8), self.gram_size(i));
+        for (data, to) in random_grams(&mut self.random, count, gram_size) {
+            self.trail.steps.push(("queue", i, data.len()));
+            assert_eq!(self.peers[i].queue(&data, address(self.has, to)), self.model.queue(i, &data, to));
+        }
+    }
+
+    fn flush(&mut self, i: usize) {
+        if !self.has_room(i, &[]) {
+            return;
+        }
+        self.trail.steps.push(("flush", i, self.model.sides[i].outbox.len()));
+        assert_eq!(Report::from(self.peers[i].flush()), self.model.flush(i));
+    }
+
+    fn receive(&mut self, i: usize) {
+        for _ in 0..1 + self.random.below(10) {
+            self.trail.steps.push(("receive", i, self.model.sides[i].ring.len()));
+            let real = self.peers[i].receive().map(|(data, src)| (data.to_vec(), src));
+            assert_eq!(real.map_err(errno), self.model.receive(i).map(received));
+        }
+    }
+
+    fn fill(&mut self, i: usize) {
+        let side = &self.model.sides[i];
+        self.trail.steps.push(("fill", i, side.ring.len()));
+        let look_at = self.random.below(80);
+        let is_something_there = side.opened && !(side.ring.is_empty() && side.socket.is_empty());
+        let waits = self.random.below(2) == 0 && is_something_there;
+        let real = if waits { self.peers[i].fill_wait(PATIENCE) } else { self.peers[i].fill() };
+        let real = real.map(|grams| (grams.len(), grams.take(look_at).map(got).collect::<Vec<_>>()));
+        let expected = self.model.fill(i).map(|all| (all.len(), all.into_iter().take(look_at).collect()));
+        assert_eq!(real.map_err(errno), expected);
+    }
+
+    fn fill_into(&mut self, i: usize) {
+        self.trail.steps.push(("fill_into", i, self.spare_shape.0));
+        let spare = self.spare.as_mut().unwrap();
+        let real = self.peers[i].fill_into(spare).map_err(errno);
+        let expected = if self.model.sides[i].opened { Ok(self.model.take(i, self.spare_shape)) } else { Err(0) };
+        assert_eq!(real, expected.as_ref().map(VecDeque::len).map_err(|errno| *errno));
+        assert_eq!(spare.grams().map(got).collect::<Vec<_>>(), expected.map_or(Vec::new(), Vec::from));
+    }
+
+    /// The ring that comes back holds what the last fill gave, or what is left of it.
+    fn exchange(&mut self, i: usize) {
+        self.trail.steps.push(("exchange", i, self.spare_shape.0));
+        let spare = self.peers[i].exchange(self.spare.take().unwrap());
+        let side = &mut self.model.sides[i];
+        std::mem::swap(&mut side.shape, &mut self.spare_shape);
+        let expected: Vec<_> = [&mut side.given, &mut side.ring].map(std::mem::take).into_iter().flatten().collect();
+        assert_eq!(spare.grams().map(got).collect::<Vec<_>>(), expected);
+        let (bc, gram_size) = self.spare_shape;
+        assert_eq!((spare.len(), spare.bc(), spare.gram_size()), (expected.len(), bc, gram_size));
+        self.spare = Some(spare);
+    }
+
+    /// Sends back what is there, while it stands in the ring.
+    fn echo(&mut self, i: usize) {
+        self.trail.steps.push(("echo", i, 0));
+        let side = &self.model.sides[i];
+        let in_socket = side.socket.iter().map(|(data, _)| data.len());
+        let lens = in_socket.chain(side.ring.iter().map(|got| got.data.len()));
+        if !side.opened || !side.outbox.is_empty() || !self.model.has_room(lens) {
+            return;
+        }
+        let (mut rx, mut tx) = self.peers[i].split();
+        let report = tx.send_batch(rx.fill().unwrap().map(|gram| (gram.data, gram.src)));
+        let back = |got: Got| (got.data, To::Peer(usize::from(got.src == self.has[1])));
+        let grams: Vec<_> = self.model.fill(i).unwrap().into_iter().map(back).collect();
+        assert_eq!(Report::from(report), self.model.send_batch(i, &grams));
+    }
+
+    fn close(&mut self, i: usize) {
+        self.trail.steps.push(("close", i, 0));
+        assert!(self.peers[i].close());
+        self.model.close(i);
+    }
+
+    fn reopen(&mut self, i: usize) {
+        self.trail.steps.push(("reopen", i, 0));
+        if self.random.below(2) == 0 { self.peers[i].reopen() } else { self.peers[i].open() }.unwrap();
+        self.model.close(i);
+        self.model.sides[i].opened = true;
+    }
+
+    fn assert_alike(&self) {
+        for (peer, side) in self.peers.iter().zip(&self.model.sides) {
             assert_eq!((peer.opened(), peer.ha(), peer.queued()), (side.opened, side.ha, side.outbox.len()));
         }
     }
 
-    let mut left = 0;
-    for (peer, side) in peers.iter().zip(&model.sides) {
-        trail.steps.push(("count", 0, 0));
-        assert_eq!(Counts::of(peer), side.counts);
-        left += side.socket.len() as u64;
+    /// Every datagram that was sent was received, is in a socket, or went with one.
+    fn assert_counts(&mut self) {
+        self.trail.steps.push(("count", 0, 0));
+        let sides = &self.model.sides;
+        for (peer, side) in self.peers.iter().zip(sides) {
+            assert_eq!(Counts::of(peer), side.counts);
+        }
+        let left: usize = sides.iter().map(|side| side.socket.len()).sum();
+        let sum = |of: fn(&Counts) -> u64| sides.iter().map(|side| of(&side.counts)).sum::<u64>();
+        assert_eq!(sum(|counts| counts.sent), sum(|counts| counts.received) + self.model.lost + left as u64);
     }
-    let sum = |of: fn(&Counts) -> u64| model.sides.iter().map(|side| of(&side.counts)).sum::<u64>();
-    assert_eq!(sum(|counts| counts.sent), sum(|counts| counts.received) + model.lost + left);
-    peers.iter().map(|peer| peer.stats().grams_segmented).sum()
+}
+
+/// Gives how many grams left in one message with others.
+fn run_batch_peers(seed: u64, errno_of_port_0: i32) -> u64 {
+    let (mut run, settle) = (Run::new(seed, errno_of_port_0), Settle::new());
+    for _ in 0..20 + run.random.below(60) {
+        run.step();
+        settle.settle();
+        run.assert_alike();
+    }
+    run.assert_counts();
+    run.peers.iter().map(|peer| peer.stats().grams_segmented).sum()
 }
 
 #[test]
@@ -579,11 +638,7 @@ fn run_script<T: Transport>(seed: u64, errno_of_port_0: i32) -> (Vec<Seen>, [Cou
                     continue;
                 }
                 trail.steps.push(("send", i, data.len()));
-                let address = match to {
-                    To::Peer(i) => has[i],
-                    To::Port0 => SocketAddr::from(([127, 0, 0, 1], 0)),
-                };
-                let real = peers[i].send(&data, address).map_err(errno);
+                let real = peers[i].send(&data, address(has, to)).map_err(errno);
                 assert_eq!(real, model.send(i, &data, to));
                 seen.push(Seen::Sent(real));
                 settle.settle();
@@ -591,8 +646,7 @@ fn run_script<T: Transport>(seed: u64, errno_of_port_0: i32) -> (Vec<Seen>, [Cou
             7..=13 => {
                 trail.steps.push(("receive", i, model.sides[i].socket.len()));
                 let real = peers[i].receive().map(|(data, src)| (data.to_vec(), src)).map_err(errno);
-                let expected = model.receive(i);
-                assert_eq!(real, expected.map(|got| got.map_or((Vec::new(), None), |got| (got.data, Some(got.src)))));
+                assert_eq!(real, model.receive(i).map(received));
                 let index = |src| has.iter().position(|ha| *ha == src).unwrap();
                 seen.push(Seen::Received(real.map(|(data, src)| (data, src.map(index)))));
             }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use arbitrary::Arbitrary;
 use hio_udp::fuzzing::{self, Call};
-use hio_udp::{Batch, BatchPeer, PeerConfig, Pipeline, ShardStats, Spread, Transport};
+use hio_udp::{Batch, BatchPeer, PeerConfig, Pipeline, PipelineBuilder, PipelineStats, ShardStats, Spread, Transport};
 use libfuzzer_sys::fuzz_target;
 
 const OPS_MAX: usize = 32;
@@ -49,12 +49,7 @@ enum Op {
         len: u8,
         count: u8,
     },
-    Fail {
-        failing: u8,
-        after: u8,
-        times: u8,
-        errno: u8,
-    },
+    Fail(Fault),
     Shorten {
         after: u8,
         times: u8,
@@ -66,6 +61,49 @@ enum Op {
     /// Waits until all that was sent is delivered.
     Settle,
     LookAround,
+}
+
+/// So many calls that fail.
+#[derive(Arbitrary, Clone, Copy, Debug)]
+struct Fault {
+    call: u8,
+    after: u8,
+    times: u8,
+    errno: u8,
+}
+
+impl Input {
+    fn shards(&self) -> usize {
+        1 + usize::from(self.shards % 2)
+    }
+
+    fn workers(&self) -> usize {
+        usize::from(self.workers % 3)
+    }
+
+    fn gram_size(&self) -> usize {
+        1 + usize::from(self.gram_size) % 100
+    }
+
+    fn builder(&self, passed: Option<&UdpSocket>) -> io::Result<PipelineBuilder> {
+        // Coalescing slots are 65,535 bytes long: few are enough, and quickly made.
+        let bc = 1 + usize::from(self.bc) % if self.coalesce { 2 } else { 20 };
+        let config = PeerConfig::new().ha(("127.0.0.1", 0)).bc(bc).gram_size(self.gram_size());
+        let config = config.coalesce(self.coalesce).io_uring(self.io_uring).recv_buf_bytes(1 << 20);
+        let builder = Pipeline::builder(config)
+            .shards(self.shards())
+            .workers(self.workers())
+            .queue(usize::from(self.queue % 3))
+            .spread(if self.by_lot { Spread::Random } else { Spread::FlowHash })
+            .drain(if self.no_time_to_drain { Duration::ZERO } else { DRAIN });
+        Ok(if let Some(socket) = passed { builder.sockets([socket.try_clone()?]) } else { builder })
+    }
+
+    /// A datagram as it arrives.
+    fn cut(&self, bytes: &[u8]) -> Datagram {
+        let len = if self.coalesce { bytes.len() } else { bytes.len().min(self.gram_size()) };
+        Datagram { bytes: bytes[..len].to_vec(), original_len: bytes.len() }
+    }
 }
 
 /// What can be made to fail, with which errnos.
@@ -159,11 +197,15 @@ struct Faults {
 }
 
 impl Faults {
-    fn plan(&mut self, failing: u8, after: u8, times: u8, errno: u8) {
-        let (call, errnos) = FAILURES[usize::from(failing) % FAILURES.len()];
-        let (errno, times) = (errnos[usize::from(errno) % errnos.len()], 1 + usize::from(times % 3));
+    /// Does nothing where there are as many as there may be.
+    fn plan(&mut self, fault: &Fault) {
+        if self.count == FAULTS_MAX {
+            return;
+        }
+        let (call, errnos) = FAILURES[usize::from(fault.call) % FAILURES.len()];
+        let (errno, times) = (errnos[usize::from(fault.errno) % errnos.len()], 1 + usize::from(fault.times % 3));
         self.count += 1;
-        fuzzing::fail(call, usize::from(after % 8), times, errno);
+        fuzzing::fail(call, usize::from(fault.after % 8), times, errno);
         *self.planned.entry((call, errno)).or_default() += times;
     }
 
@@ -194,127 +236,160 @@ fn open_files() -> usize {
     std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
 }
 
-fn run(input: &Input, sources: &mut [BatchPeer; 2]) -> io::Result<()> {
-    // Coalescing slots are 65,535 bytes long: few are enough, and quickly made.
-    let bc = 1 + usize::from(input.bc) % if input.coalesce { 2 } else { 20 };
-    let (shards, workers) = (1 + usize::from(input.shards % 2), usize::from(input.workers % 3));
-    let queue = usize::from(input.queue % 3);
-    let config = PeerConfig::new().ha(("127.0.0.1", 0)).bc(bc).gram_size(1 + usize::from(input.gram_size) % 100);
-    let config = config.coalesce(input.coalesce).io_uring(input.io_uring).recv_buf_bytes(1 << 20);
-    let builder = Pipeline::builder(config).shards(shards).workers(workers).queue(queue);
-    let builder = builder.spread(if input.by_lot { Spread::Random } else { Spread::FlowHash });
-    let builder = builder.drain(if input.no_time_to_drain { Duration::ZERO } else { DRAIN });
-    let kept = if input.passed && !input.coalesce { Some(UdpSocket::bind("127.0.0.1:0")?) } else { None };
-    let builder = if let Some(socket) = &kept { builder.sockets([socket.try_clone()?]) } else { builder };
+/// What was sent from each source.
+type Sent = [Vec<Vec<u8>>; 2];
 
+fn count(sent: &Sent) -> usize {
+    sent.iter().map(Vec::len).sum()
+}
+
+fn run(input: &Input, sources: &mut [BatchPeer; 2]) -> io::Result<()> {
+    let kept = if input.passed && !input.coalesce { Some(UdpSocket::bind("127.0.0.1:0")?) } else { None };
     let mut faults = Faults::default();
     // Rings are made in the bind: what comes before the first datagram is planned before it.
-    let begins_with_faults = input.ops.iter().take_while(|op| matches!(op, Op::Fail { .. })).count();
-    let (first_ops, ops) = input.ops.split_at(begins_with_faults);
-    for op in first_ops.iter().take(FAULTS_MAX) {
-        if let Op::Fail { failing, after, times, errno } = *op {
-            faults.plan(failing, after, times, errno);
-        }
-    }
+    let first = input.ops.iter().map_while(|op| if let Op::Fail(fault) = op { Some(fault) } else { None });
+    let ops = &input.ops[first.clone().count()..];
+    first.for_each(|fault| faults.plan(fault));
     let handlers = Arc::new(Handlers::default());
     let (handling, panics) = (Arc::clone(&handlers), input.panics);
-    let pipeline = match builder.start(move |batch| handling.handle(batch, panics)) {
+    let pipeline = match input.builder(kept.as_ref())?.start(move |batch| handling.handle(batch, panics)) {
         // Nothing makes good for an io_uring that must be there.
         Err(error) if cfg!(force_uring) && faults.fired(|call, errno| refuses_uring(call, errno, &error)) > 0 => {
             return Ok(());
         }
         pipeline => pipeline?,
     };
-    let ha = pipeline.ha();
-    let mut sent: [Vec<Vec<u8>>; 2] = Default::default();
-    let sent_count = |sent: &[Vec<Vec<u8>>; 2]| sent.iter().map(Vec::len).sum::<usize>();
+    assert_eq!(pipeline.stats().shards.len(), if kept.is_some() { 1 } else { input.shards() });
 
-    for op in ops.iter().take(OPS_MAX) {
-        match *op {
-            Op::Send { from, len, count } => {
-                let count = usize::from(count % 32).min(GRAMS_MAX - sent_count(&sent));
-                let (source, sent) = (&mut sources[usize::from(from)], &mut sent[usize::from(from)]);
-                let first = sent.len();
-                sent.extend((first..first + count).map(|number| payload(number, usize::from(len))));
-                let report = source.send_batch(sent[first..].iter().map(|bytes| (bytes.as_slice(), ha)));
-                assert_eq!((report.sent, report.first_error.is_some()), (count, false));
-            }
-            Op::Fail { failing, after, times, errno } if faults.count < FAULTS_MAX => {
-                faults.plan(failing, after, times, errno);
-            }
-            Op::Fail { .. } => {}
-            Op::Shorten { after, times, slots } => {
-                fuzzing::shorten(usize::from(after % 8), 1 + usize::from(times % 8), 1 + usize::from(slots % 8));
-            }
-            Op::Hold => handlers.hold(true),
-            Op::Release => handlers.hold(false),
-            Op::Settle => handlers.settle(sent_count(&sent)),
-            Op::LookAround => {
-                let stats = pipeline.stats();
-                assert_eq!(stats.shards.len(), if kept.is_some() { 1 } else { shards });
-                assert!(stats.total().grams_accounted() <= sent_count(&sent) as u64);
-            }
-        }
-    }
+    let sent = act(ops, &pipeline, &handlers, &mut faults, sources);
     handlers.hold(false);
     let start = Instant::now();
     let stats = pipeline.stop();
     assert!(start.elapsed() < PATIENCE);
     let handlers = Arc::into_inner(handlers).expect("no thread is left that has a handler");
     let batches = handlers.state.into_inner().unwrap().batches;
-
-    let total = stats.total();
-    let of_shard = |shard: usize| batches.iter().filter(move |seen| seen.shard == shard);
-    for (shard, stats) in stats.shards.iter().enumerate() {
-        assert_counts(stats, of_shard(shard));
-    }
-    // No order is promised between batches that several workers have.
-    let groups: Vec<Vec<&Seen>> = match workers {
-        0 | 1 => (0..stats.shards.len()).map(|shard| of_shard(shard).collect()).collect(),
-        _ => batches.iter().map(|seen| vec![seen]).collect(),
-    };
-    let slot = if input.coalesce { None } else { Some(1 + usize::from(input.gram_size) % 100) };
-    let cut = |bytes: &[u8]| {
-        let slot = slot.unwrap_or(bytes.len());
-        Datagram { bytes: bytes[..bytes.len().min(slot)].to_vec(), original_len: bytes.len() }
-    };
-    let in_order = workers < 2 && (stats.shards.len() == 1 || !input.by_lot);
     let rest = kept.map_or_else(|| Ok(Vec::new()), |socket| read_rest(&socket))?;
-    let mut given = 0;
-    for (source, sent) in sources.iter().zip(&sent) {
-        let src = source.ha();
-        for group in &groups {
-            let grams = group.iter().flat_map(|seen| &seen.grams);
-            assert_rising(grams.filter(|(from, _)| *from == src).map(|(_, datagram)| datagram));
-        }
-        let rest = rest.iter().filter(|(from, _)| *from == src).map(|(_, bytes)| cut(bytes));
-        let grams = batches.iter().flat_map(|seen| &seen.grams).filter(|(from, _)| *from == src);
-        let mut received: Vec<Datagram> = grams.map(|(_, datagram)| datagram.clone()).chain(rest).collect();
-        let mut expected: Vec<Datagram> = sent.iter().map(|bytes| cut(bytes)).collect();
-        if !in_order {
-            received.sort();
-            expected.sort();
-        }
-        assert!(is_part(&received, &expected), "{received:?} of {expected:?}");
-        given += received.len();
-    }
-    let everything = rest.len() + batches.iter().map(|seen| seen.grams.len()).sum::<usize>();
-    assert_eq!(given, everything, "datagrams that nobody sent");
-    let ended = given + total.grams_left_behind as usize;
-    if total.is_unread {
-        assert!(input.no_time_to_drain && ended <= sent_count(&sent));
-    } else {
-        assert_eq!(ended, sent_count(&sent), "{stats:?}");
-    }
-    assert!(input.no_time_to_drain || total.grams_left_behind == 0);
 
-    let counted = total.receive_errors as usize;
-    let fired = faults.fired(|call, errno| matches!(call, Call::Recv | Call::Wait) && !is_silent(errno));
-    // One behind good datagrams is told by the next call, which a passed socket may not see; several, by one error.
-    let (untold, of_shots) = (usize::from(input.passed), faults.fired(|call, _| call == Call::Shot));
-    assert!((fired.saturating_sub(untold)..=fired + of_shots).contains(&counted), "{counted} of {fired}");
-    assert_eq!(total.receive_errno.is_some(), counted > 0);
+    let end = End { input, stats, batches, rest };
+    end.assert_order(sources);
+    end.assert_counts(count(&sent), end.assert_given(sources, &sent));
+    end.assert_errors(&faults);
     Ok(())
+}
+
+/// Does what `ops` say to a pipeline; gives what it sent.
+fn act(
+    ops: &[Op],
+    pipeline: &Pipeline,
+    handlers: &Handlers,
+    faults: &mut Faults,
+    sources: &mut [BatchPeer; 2],
+) -> Sent {
+    let mut sent = Sent::default();
+    for op in ops.iter().take(OPS_MAX) {
+        match *op {
+            Op::Send { from, len, count: wanted } => {
+                let wanted = usize::from(wanted % 32).min(GRAMS_MAX - count(&sent));
+                let (source, sent) = (&mut sources[usize::from(from)], &mut sent[usize::from(from)]);
+                send(source, sent, pipeline.ha(), usize::from(len), wanted);
+            }
+            Op::Fail(ref fault) => faults.plan(fault),
+            Op::Shorten { after, times, slots } => {
+                fuzzing::shorten(usize::from(after % 8), 1 + usize::from(times % 8), 1 + usize::from(slots % 8));
+            }
+            Op::Hold => handlers.hold(true),
+            Op::Release => handlers.hold(false),
+            Op::Settle => handlers.settle(count(&sent)),
+            Op::LookAround => assert!(pipeline.stats().total().grams_accounted() <= count(&sent) as u64),
+        }
+    }
+    sent
+}
+
+/// Sends the next `count` datagrams of a source.
+fn send(source: &mut BatchPeer, sent: &mut Vec<Vec<u8>>, to: SocketAddr, len: usize, count: usize) {
+    let first = sent.len();
+    sent.extend((first..first + count).map(|number| payload(number, len)));
+    let report = source.send_batch(sent[first..].iter().map(|bytes| (bytes.as_slice(), to)));
+    assert_eq!((report.sent, report.first_error.is_some()), (count, false));
+}
+
+/// What there is when a pipeline has stopped.
+struct End<'a> {
+    input: &'a Input,
+    stats: PipelineStats,
+    batches: Vec<Seen>,
+    /// What a passed socket still held.
+    rest: Vec<(SocketAddr, Vec<u8>)>,
+}
+
+impl End<'_> {
+    fn of_shard(&self, shard: usize) -> impl Iterator<Item = &Seen> + Clone {
+        self.batches.iter().filter(move |seen| seen.shard == shard)
+    }
+
+    /// Holds the batches of one thread to the order in which a source sent.
+    fn assert_order(&self, sources: &[BatchPeer; 2]) {
+        // No order is promised between batches that several workers have.
+        let groups: Vec<Vec<&Seen>> = match self.input.workers() {
+            0 | 1 => (0..self.stats.shards.len()).map(|shard| self.of_shard(shard).collect()).collect(),
+            _ => self.batches.iter().map(|seen| vec![seen]).collect(),
+        };
+        for src in sources.iter().map(BatchPeer::ha) {
+            for group in &groups {
+                let grams = group.iter().flat_map(|seen| &seen.grams);
+                assert_rising(grams.filter(|(from, _)| *from == src).map(|(_, datagram)| datagram));
+            }
+        }
+    }
+
+    /// Holds what handlers and a passed socket were given to what was sent; says how many that were.
+    fn assert_given(&self, sources: &[BatchPeer; 2], sent: &Sent) -> usize {
+        let in_order = self.input.workers() < 2 && (self.stats.shards.len() == 1 || !self.input.by_lot);
+        let mut given = 0;
+        for (source, sent) in sources.iter().zip(sent) {
+            let src = source.ha();
+            let rest = self.rest.iter().filter(|(from, _)| *from == src).map(|(_, bytes)| self.input.cut(bytes));
+            let grams = self.batches.iter().flat_map(|seen| &seen.grams).filter(|(from, _)| *from == src);
+            let mut received: Vec<Datagram> = grams.map(|(_, datagram)| datagram.clone()).chain(rest).collect();
+            let mut expected: Vec<Datagram> = sent.iter().map(|bytes| self.input.cut(bytes)).collect();
+            if !in_order {
+                received.sort();
+                expected.sort();
+            }
+            assert!(is_part(&received, &expected), "{received:?} of {expected:?}");
+            given += received.len();
+        }
+        let everything = self.rest.len() + self.batches.iter().map(|seen| seen.grams.len()).sum::<usize>();
+        assert_eq!(given, everything, "datagrams that nobody sent");
+        given
+    }
+
+    /// Holds the counters to what was sent and given.
+    fn assert_counts(&self, sent: usize, given: usize) {
+        for (shard, stats) in self.stats.shards.iter().enumerate() {
+            assert_counts(stats, self.of_shard(shard));
+        }
+        let (total, no_time) = (self.stats.total(), self.input.no_time_to_drain);
+        let ended = given + total.grams_left_behind as usize;
+        if total.is_unread {
+            assert!(no_time && ended <= sent);
+        } else {
+            assert_eq!(ended, sent, "{:?}", self.stats);
+        }
+        assert!(no_time || total.grams_left_behind == 0);
+    }
+
+    /// Holds the counted errors to the faults that came.
+    fn assert_errors(&self, faults: &Faults) {
+        let total = self.stats.total();
+        let counted = total.receive_errors as usize;
+        let fired = faults.fired(|call, errno| matches!(call, Call::Recv | Call::Wait) && !is_silent(errno));
+        // One behind good datagrams is told by the next call, which a passed socket may not see; several, by one error.
+        let (untold, of_shots) = (usize::from(self.input.passed), faults.fired(|call, _| call == Call::Shot));
+        assert!((fired.saturating_sub(untold)..=fired + of_shots).contains(&counted), "{counted} of {fired}");
+        assert_eq!(total.receive_errno.is_some(), counted > 0);
+    }
 }
 
 /// What a passed socket still holds.
