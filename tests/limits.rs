@@ -1,6 +1,6 @@
 //! The built program under limits on its descriptors, its memory and its threads: it works or says in one line what it
 //! lacks.
-#![cfg(unix)]
+#![cfg(target_os = "linux")]
 
 #[path = "util/program.rs"]
 mod util;
@@ -60,7 +60,6 @@ fn too_few_descriptors_for_senders_and_readers_are_one_line() {
 }
 
 #[test]
-#[cfg(target_os = "linux")]
 fn sinks_that_do_not_fit_into_memory_are_one_line() {
     let dir = Dir::new("memory");
     let names: Vec<String> = (0..6).map(|i| format!("jsonl:{}/{i}", dir.0.display())).collect();
@@ -118,7 +117,6 @@ fn starts_under_each_limit_on_memory(args: &[&str], step_kilobytes: usize) -> (u
 }
 
 #[test]
-#[cfg(target_os = "linux")]
 fn too_little_memory_is_one_line_and_in_fewer_than_one_of_fifty_starts_a_signal() {
     let file = Scratch::new("memory");
     let ingest = Ingest::start("127.0.0.1:0", &["--out", file.arg()]);
@@ -145,7 +143,6 @@ fn too_little_memory_is_one_line_and_in_fewer_than_one_of_fifty_starts_a_signal(
 /// An ingest of a user of its own, whom the limit binds as it does not bind root; `None` where that cannot be.
 ///
 /// Nobody else is that user, whose threads are counted together.
-#[cfg(target_os = "linux")]
 fn of_own_user(number: u32, limit: &str, args: &[&str]) -> Option<Command> {
     if !std::fs::read_to_string("/proc/self/status").unwrap().contains("\nUid:\t0\t") {
         println!("left out: needs root");
@@ -158,7 +155,6 @@ fn of_own_user(number: u32, limit: &str, args: &[&str]) -> Option<Command> {
 }
 
 #[test]
-#[cfg(target_os = "linux")]
 fn too_few_threads_are_one_line() {
     let mut most = 1;
     loop {
@@ -174,7 +170,6 @@ fn too_few_threads_are_one_line() {
 }
 
 #[test]
-#[cfg(target_os = "linux")]
 fn a_stop_starts_no_thread() {
     // Two readers, a sink, the housekeeper, and the first.
     let Some(command) = of_own_user(2, "--nproc=5", &["--bind", "127.0.0.2:0", "--sink", "null"]) else { return };
@@ -186,7 +181,6 @@ fn a_stop_starts_no_thread() {
 }
 
 #[test]
-#[cfg(target_os = "linux")]
 fn without_locked_memory_everything_is_received() {
     let Some(command) = of_own_user(3, "--memlock=0", &["--bc", "1024", "--sink", "null"]) else { return };
     let ingest = Ingest::spawn(command);

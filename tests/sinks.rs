@@ -19,7 +19,7 @@ use captures::{Packet, read_capture, sequence};
 use pcap_file::pcapng::blocks::interface_statistics::InterfaceStatisticsOption;
 use pcap_file::pcapng::{Block, PcapNgReader};
 use serde_json::Value;
-use util::{Dir, Ingest, PATIENCE, PROGRAM, assert_adds_up, blast, limited, number, run, send_signal, wait_until};
+use util::{Dir, Ingest, PATIENCE, PROGRAM, assert_adds_up, blast, limited, number, run, wait_until};
 
 /// Files in a directory whose names end so, in order.
 fn files(dir: &Path, ending: &str) -> Vec<PathBuf> {
@@ -785,7 +785,7 @@ fn a_capture_into_a_pipe_waits_for_its_reader_and_a_stop_ends_the_wait() {
             // It waits for the pipe to be read when that is full, and writes all of it.
             blast(free, &["--count", "2000", "--size", "1000", "--rate", "20000"]);
         }
-        assert!(send_signal("TERM", child.id()));
+        assert!(util::send_signal("TERM", child.id()));
         wait_until("its end", || child.try_wait().unwrap().is_some());
         let output = child.wait_with_output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
