@@ -2,8 +2,8 @@
 //!
 //! Python's `hio` has a [`Peer`]: a non-blocking UDP socket with `receive() -> (data, sa)` and
 //! `send(data, dst) -> count`, one datagram per call. This crate is that Peer, row for row
-//! (`docs/HIO.md` says where it differs and why; H and a number in these pages is a row of it), and a [`BatchPeer`] with the same results that moves
-//! many datagrams per system call, in memory allocated once.
+//! (`docs/HIO.md` says where it differs and why; H and a number in these pages is a row of it), and a
+//! [`BatchPeer`] with the same results that moves many datagrams per system call, in memory allocated once.
 //!
 //! ```
 //! use hio_udp::{BatchPeer, PeerConfig, Transport};

@@ -208,6 +208,17 @@ fn files_are_short_enough_to_read() {
 }
 
 #[test]
+fn comments_are_no_wider_than_code() {
+    for path in ["src", "tests", "examples", "benches"].iter().flat_map(|folder| files(folder, "rs")) {
+        for (number, line) in read(&path).lines().enumerate().filter(|(_, line)| line.trim_start().starts_with("//")) {
+            // A table has a line for each row.
+            let is_wide = line.chars().count() > 120 && !line.trim_start().starts_with("//! |");
+            assert!(!is_wide, "{path}:{}: {line}", number + 1);
+        }
+    }
+}
+
+#[test]
 fn every_test_that_the_reliability_document_names_exists_and_no_cell_is_empty() {
     let document = read("docs/RELIABILITY.md") + &read("docs/SECURITY.md");
     let code: String = ["src", "tests"].iter().flat_map(|folder| files(folder, "rs")).map(|path| read(&path)).collect();

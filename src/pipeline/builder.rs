@@ -175,10 +175,9 @@ impl PipelineBuilder {
         if let Some(program) = self.spread.program(self.shards, &self.pins) {
             group::steer(sockets[0].socket()?, &program)?;
         }
-        let handling_threads = if self.workers == 0 { self.shards } else { self.workers };
         let shared = Shared {
             handoff,
-            tallies: (0..handling_threads * self.shards).map(|_| Tally::default()).collect(),
+            tallies: (0..handling_threads(self.workers, self.shards) * self.shards).map(|_| Tally::default()).collect(),
             reports: sockets.iter().map(|_| Mutex::default()).collect(),
             rings_per_shard,
             released: AtomicBool::new(false),
@@ -275,7 +274,7 @@ impl BoundPipeline {
 
     /// How many threads will run a handler: the workers, or without any the readers.
     pub fn handling_threads(&self) -> usize {
-        if self.workers == 0 { self.sockets.len() } else { self.workers }
+        handling_threads(self.workers, self.sockets.len())
     }
 
     /// What a buffer of each shard's socket was asked to be and what it became.
@@ -283,8 +282,10 @@ impl BoundPipeline {
         self.sockets[0].buf_report(direction).expect("the socket is open")
     }
 
-    /// Starts all threads, and nothing is read before all have started; `handler` is called with each batch, by several threads at once if there are several
-    /// workers, or none and several shards.
+    /// Starts all threads; nothing is read before all have started.
+    ///
+    /// `handler` is called with each batch, by several threads at once if there are several workers, or none and
+    /// several shards.
     ///
     /// # Errors
     ///
@@ -354,6 +355,11 @@ impl BoundPipeline {
         }
         Ok(pipeline)
     }
+}
+
+/// How many threads run a handler: without workers the readers do.
+fn handling_threads(workers: usize, shards: usize) -> usize {
+    if workers == 0 { shards } else { workers }
 }
 
 /// A reader's thread: pins itself, says whether it could, and reads when it may.

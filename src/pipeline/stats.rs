@@ -40,8 +40,8 @@ impl PipelineStats {
 /// The counters of one shard, or of all together.
 ///
 /// After [`stop`](super::Pipeline::stop), unless it `is_unread`, every datagram that reached the shard's socket is in
-/// exactly one of `grams_delivered`, `grams_left_behind`, `socket.grams_undecodable` and `socket.kernel_dropped`; their sum
-/// is [`grams_accounted`](Self::grams_accounted). Before that, some are still in the socket or in rings.
+/// exactly one of `grams_delivered`, `grams_left_behind`, `socket.grams_undecodable` and `socket.kernel_dropped`;
+/// their sum is [`grams_accounted`](Self::grams_accounted). Before that, some are still in the socket or in rings.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct ShardStats {

@@ -16,7 +16,8 @@ use crate::sinks::SinkAccount;
 /// The final account of an ingest.
 ///
 /// Every datagram that reached a socket is in exactly one of `delivered`, `denied`, `rate_limited`,
-/// `kernel_dropped` and `left_behind`. For each sink, every delivered one is in exactly one of its `written` and `not_written`.
+/// `kernel_dropped` and `left_behind`. For each sink, every delivered one is in exactly one of its `written` and
+/// `not_written`.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Account {
     /// Datagrams the demo's own sender sent.

@@ -14,7 +14,7 @@ use crate::failure::Failure;
 use crate::memory;
 use crate::probe;
 use crate::sender::{self, PATIENCE, Sender};
-use crate::stop::Stop;
+use crate::stop::{self, Stop};
 
 /// Datagrams a batch at most.
 const BATCH: usize = 64;
@@ -43,7 +43,7 @@ pub struct BlastReport {
 }
 
 pub fn run(options: BlastOptions) -> Result<(), Failure> {
-    let stop = Stop::on_signals().map_err(|error| Failure::run(format!("cannot catch signals: {error}")))?;
+    let stop = Stop::on_signals().map_err(stop::not_caught)?;
     let to = options.to.resolve("--to")?;
     let (report, first_error) = blast(&options, to, &stop)?;
     if options.json {
@@ -73,21 +73,9 @@ struct Source {
 /// Sends until the count, the duration or the stop; gives the report and the first error, if any.
 pub fn blast(options: &BlastOptions, to: SocketAddr, stop: &Stop) -> Result<(BlastReport, Option<io::Error>), Failure> {
     let batch = (BATCH_BYTES_MAX / options.size).clamp(1, BATCH);
-    // Apart from other runs, by any clock.
-    let run = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_else(|before| before.duration());
-    let run = run.subsec_nanos();
-    let mut sources = (0..options.sources)
-        .map(|id| Source::open(to, batch, id as u32, options.segment))
-        .collect::<io::Result<Vec<_>>>()
-        .map_err(|error| {
-            let sources = options.sources;
-            Failure::run(format!("cannot open {sources} sending sockets: {error}; choose fewer --sources"))
-        })?;
-    // A batch of datagrams, end to end, in turn for every source: of their own, 10,000 would take 10 GB.
-    let mut grams = memory::room(options.size * batch)
-        .map_err(|error| Failure::run(format!("cannot make datagrams of this --size: {error}")))?;
-    grams.resize(options.size * batch, 0);
-    grams.chunks_exact_mut(options.size).for_each(|gram| probe::prepare(gram, run));
+    let mut sources = open_sources(options, to, batch)?;
+    // In turn for every source: of their own, 10,000 would take 10 GB.
+    let mut grams = prepared(options.size, batch)?;
     let start = Instant::now();
     let stop_at = options.duration.and_then(|duration| start.checked_add(duration));
     let (mut tried, mut first_error, mut turn) = (0, None, 0);
@@ -118,6 +106,25 @@ pub fn blast(options: &BlastOptions, to: SocketAddr, stop: &Stop) -> Result<(Bla
         }
     }
     Ok((report(&sources, start.elapsed()), first_error))
+}
+
+fn open_sources(options: &BlastOptions, to: SocketAddr, batch: usize) -> Result<Vec<Source>, Failure> {
+    let sources = (0..options.sources).map(|id| Source::open(to, batch, id as u32, options.segment));
+    sources.collect::<io::Result<_>>().map_err(|error| {
+        let sources = options.sources;
+        Failure::run(format!("cannot open {sources} sending sockets: {error}; choose fewer --sources"))
+    })
+}
+
+/// So many datagrams of this run, end to end, without their numbers.
+fn prepared(size: usize, count: usize) -> Result<Vec<u8>, Failure> {
+    // Apart from other runs, by any clock.
+    let run = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_else(|before| before.duration());
+    let mut grams = memory::room(size * count)
+        .map_err(|error| Failure::run(format!("cannot make datagrams of this --size: {error}")))?;
+    grams.resize(size * count, 0);
+    grams.chunks_exact_mut(size).for_each(|gram| probe::prepare(gram, run.subsec_nanos()));
+    Ok(grams)
 }
 
 /// Waits until at least one datagram is due at `rate`; gives how many are.

@@ -21,6 +21,9 @@ const RCVBUF_DEFAULT: u64 = 4 << 20;
 /// The largest buffer that can be asked for: Linux doubles it, and the result is a C int.
 const RCVBUF_MAX: u64 = 1 << 30;
 
+/// Linux doubles what it is asked for, and charges each datagram against the double.
+const DOUBLING: u64 = if cfg!(target_os = "linux") { 2 } else { 1 };
+
 /// How long the backlog of a processor should last: about the time a softirq may take before it gives way
 /// (net.core.netdev_budget_usecs is 2,000 or more).
 const BACKLOG_SECONDS: f64 = 0.002;
@@ -109,17 +112,14 @@ impl Need {
         const LARGE: usize = 1 << 30;
         let charged_each = (LARGE / datagrams_held(LARGE, size)) as u64;
         let datagrams_held = ((datagrams_per_s as f64 * pause.as_secs_f64()).ceil() as u64).max(1);
-        // Linux doubles what it is asked for, and charges each datagram against the double.
-        let doubling = if cfg!(target_os = "linux") { 2 } else { 1 };
-        let rcvbuf = datagrams_held.saturating_mul(charged_each).div_ceil(doubling);
+        let rcvbuf = datagrams_held.saturating_mul(charged_each).div_ceil(DOUBLING);
         let rcvbuf = rcvbuf.checked_next_multiple_of(4096).unwrap_or(u64::MAX).min(RCVBUF_MAX);
         Self { datagrams_per_s, size, pause_ms: pause.as_secs_f64() * 1e3, datagrams_held, charged_each, rcvbuf }
     }
 
     /// What a buffer holds, in words, that was asked for with so many bytes.
     fn held_by(&self, rcvbuf: u64) -> String {
-        let doubling = if cfg!(target_os = "linux") { 2 } else { 1 };
-        self.held_words(rcvbuf.saturating_mul(doubling) / self.charged_each)
+        self.held_words(rcvbuf.saturating_mul(DOUBLING) / self.charged_each)
     }
 
     fn held_words(&self, held: u64) -> String {
@@ -271,11 +271,11 @@ fn rmem_max(need: &Need, machine: &Machine) -> Finding {
             Some(true) => ", but this process may exceed it (CAP_NET_ADMIN)",
             _ => "",
         };
-        match () {
-            () if bytes >= need.rcvbuf => (Verdict::Fine, holds),
-            () if who.is_empty() => (Verdict::Limits, format!("{holds}; wanted {}", need.wanted_words())),
-            () => (Verdict::Note, format!("{holds}; wanted {}{who}", need.wanted_words())),
+        if bytes >= need.rcvbuf {
+            return (Verdict::Fine, holds);
         }
+        let verdict = if who.is_empty() { Verdict::Limits } else { Verdict::Note };
+        (verdict, format!("{holds}; wanted {}{who}", need.wanted_words()))
     });
     finding.fix(need.rcvbuf)
 }
@@ -317,10 +317,12 @@ fn backlog(need: &Need, machine: &Machine) -> Finding {
     };
     let finding = Finding::of("net.core.netdev_max_backlog", machine.netdev_max_backlog, |packets| {
         let lasts = lasting(packets, need.datagrams_per_s);
-        let verdict = match () {
-            () if (packets as f64) < BACKLOG_SECONDS * need.datagrams_per_s as f64 => Verdict::Limits,
-            () if !dropped.is_empty() => Verdict::Note,
-            () => Verdict::Fine,
+        let verdict = if (packets as f64) < BACKLOG_SECONDS * need.datagrams_per_s as f64 {
+            Verdict::Limits
+        } else if dropped.is_empty() {
+            Verdict::Fine
+        } else {
+            Verdict::Note
         };
         (verdict, format!("{} packets, {lasts} for one processor{dropped}", grouped(packets)))
     });
@@ -338,10 +340,12 @@ fn cpus(need: &Need, machine: &Machine) -> Finding {
             machine.cpu_quota.map_or(String::new(), |quota| format!(", a cgroup allows the time of {quota:.1}"));
         let cpus = machine.cpus.map_or(String::new(), |cpus| format!("{cpus} may be used{quota}; "));
         let wanted = format!("{cpus}the rate takes about {needed:.1} of them, at a microsecond each datagram");
-        match () {
-            () if needed > usable => (Verdict::Limits, wanted),
-            () if needed > 1.0 => (Verdict::Note, format!("{wanted}: more than one thread has to receive")),
-            () => (Verdict::Fine, wanted),
+        if needed > usable {
+            (Verdict::Limits, wanted)
+        } else if needed > 1.0 {
+            (Verdict::Note, format!("{wanted}: more than one thread has to receive"))
+        } else {
+            (Verdict::Fine, wanted)
         }
     })
 }

@@ -166,10 +166,12 @@ impl<R: Read> Reader<R> {
         }
         let is_at_end = self.window.peek(1).is_empty();
         let bytes = self.window.offset() - at;
-        let kind = match () {
-            () if is_zero && bytes >= BLOCK_FRAME as u64 => DamageKind::Unwritten,
-            () if is_cut_off && is_at_end => DamageKind::CutOff,
-            () => DamageKind::Garbage,
+        let kind = if is_zero && bytes >= BLOCK_FRAME as u64 {
+            DamageKind::Unwritten
+        } else if is_cut_off && is_at_end {
+            DamageKind::CutOff
+        } else {
+            DamageKind::Garbage
         };
         Damage { at, bytes, kind }
     }

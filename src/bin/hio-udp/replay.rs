@@ -20,7 +20,7 @@ use crate::headers::{Content, content};
 use crate::packets::{Item, Nanos, SECOND};
 use crate::sender::{self, Sender};
 use crate::status::TextLine;
-use crate::stop::Stop;
+use crate::stop::{self, Stop};
 use crate::unpack;
 
 /// Datagrams a batch at most.
@@ -90,7 +90,7 @@ impl Skipped {
 }
 
 pub fn run(options: ReplayOptions) -> Result<(), Failure> {
-    let stop = Stop::on_signals().map_err(|error| Failure::run(format!("cannot catch signals: {error}")))?;
+    let stop = Stop::on_signals().map_err(stop::not_caught)?;
     let is_from_stdin = options.files.iter().any(|file| file == Path::new("-"));
     if is_from_stdin && options.rounds > 1 {
         return Err(Failure::Usage("standard input can be read once only: give --loop 1, or a file".to_owned()));

@@ -9,6 +9,8 @@ use std::time::Instant;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
+use crate::failure::Failure;
+
 /// A flag that anybody may raise; cloning gives another handle to the same one.
 #[derive(Clone, Debug, Default)]
 pub struct Stop {
@@ -17,6 +19,11 @@ pub struct Stop {
     at: Option<Instant>,
     /// Those that raise it.
     signals: Vec<i32>,
+}
+
+/// What to say where signals cannot be caught.
+pub fn not_caught(error: io::Error) -> Failure {
+    Failure::run(format!("cannot catch signals: {error}"))
 }
 
 impl Stop {

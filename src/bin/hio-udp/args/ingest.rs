@@ -50,8 +50,8 @@ pub struct IngestOptions {
     #[arg(long, value_name = "CPU,…", value_delimiter = ',')]
     pub pin: Vec<usize>,
 
-    /// Take in datagrams from these networks only, such as 192.0.2.0/24; may be given several times. 0.0.0.0/0 is all of
-    /// IPv4, ::/0 all of IPv6.
+    /// Take in datagrams from these networks only, such as 192.0.2.0/24; may be given several times. 0.0.0.0/0 is all
+    /// of IPv4, ::/0 all of IPv6.
     #[arg(long, value_name = "NETWORK", value_parser = network)]
     pub allow: Vec<IpNet>,
 

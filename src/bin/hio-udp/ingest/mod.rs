@@ -33,7 +33,7 @@ use crate::metrics::{self, Board};
 use crate::probe::Tracker;
 use crate::screen::{Rules, Screen};
 use crate::sinks::{self, Beginning, Losses, Sinks, Writer};
-use crate::stop::{Asks, Stop};
+use crate::stop::{self, Asks, Stop};
 use crate::top;
 use display::Display;
 use hand::Hand;
@@ -79,7 +79,7 @@ pub fn stop_on_signals(options: &IngestOptions) -> Result<Stop, Failure> {
         }
         Ok(stop)
     });
-    stop.map_err(|error| Failure::run(format!("cannot catch signals: {error}")))
+    stop.map_err(stop::not_caught)
 }
 
 /// What does not go together, as far as it can be told before anything is opened.
@@ -119,7 +119,7 @@ impl Ingest {
     pub fn start(options: IngestOptions, stop: Stop, sender: Option<Stop>) -> Result<Self, Failure> {
         events::start(options.log);
         let asks = Asks::on_signals(options.config.is_some());
-        let asks = asks.map_err(|error| Failure::run(format!("cannot catch signals: {error}")))?;
+        let asks = asks.map_err(stop::not_caught)?;
         let metrics = options.metrics.as_ref().map(metrics::bind).transpose()?;
         let bound = listen::bind(&options)?;
         if let Some(account) = &options.user {

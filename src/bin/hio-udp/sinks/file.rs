@@ -94,7 +94,8 @@ pub struct Out {
 }
 
 impl Out {
-    /// Opens the file, or makes one, which the sink may write to once it is begun; waits until a pipe is read, or `stop`.
+    /// Opens the file, or makes one, which the sink may write to once it is begun; waits until a pipe is read, or
+    /// `stop`.
     pub fn open(path: &Path, place: &str, ledger: &Arc<Ledger>, stop: &Stop) -> io::Result<(Self, Beginning)> {
         let is_new = fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
         let file = opening::create(path, || stop.asked())?;
