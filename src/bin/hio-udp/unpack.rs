@@ -73,11 +73,51 @@ struct Unzstd<R> {
     input: R,
     decoder: FrameDecoder,
     is_in_frame: bool,
+    /// Why a frame ends early; told once everything before that has been read.
+    failure: Option<io::Error>,
 }
+
+/// A last block with nothing in it, and a checksum: the decoder keeps its window back until it has seen one.
+const END_OF_FRAME: [u8; 7] = [1, 0, 0, 0, 0, 0, 0];
 
 impl<R: BufRead> Unzstd<R> {
     fn new(input: R) -> Self {
-        Self { input, decoder: FrameDecoder::new(), is_in_frame: false }
+        Self { input, decoder: FrameDecoder::new(), is_in_frame: false, failure: None }
+    }
+
+    /// Unpacks the next block, or ends the frame before one that cannot be.
+    fn unpack_block(&mut self) -> io::Result<()> {
+        let one = || BlockDecodingStrategy::UptoBlocks(1);
+        if let Err(error) = self.decoder.decode_blocks(&mut self.input, one()) {
+            self.failure = Some(io::Error::other(error));
+            self.decoder.decode_blocks(&END_OF_FRAME[..], one()).map_err(io::Error::other)?;
+        }
+        Ok(())
+    }
+
+    /// What has been wrong with a frame that was read to its end.
+    fn end_frame(&mut self) -> io::Result<()> {
+        self.is_in_frame = false;
+        let told = self.decoder.get_checksum_from_data();
+        match self.failure.take() {
+            Some(error) => Err(error),
+            None if told.is_some() && told != self.decoder.get_calculated_checksum() => {
+                Err(io::Error::new(io::ErrorKind::InvalidData, "the checksum of a frame is not that of its content"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Begins the next frame, or goes past one that is to be skipped.
+    fn begin_frame(&mut self) -> io::Result<()> {
+        match self.decoder.init(&mut self.input) {
+            Ok(()) => self.is_in_frame = true,
+            Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame { length, .. })) => {
+                io::copy(&mut self.input.by_ref().take(length.into()), &mut io::sink())?;
+            }
+            Err(error) => return Err(io::Error::other(error)),
+        }
+        Ok(())
     }
 }
 
@@ -86,24 +126,19 @@ impl<R: BufRead> Read for Unzstd<R> {
         loop {
             if self.is_in_frame {
                 if self.decoder.can_collect() == 0 && !self.decoder.is_finished() {
-                    let strategy = BlockDecodingStrategy::UptoBytes(into.len());
-                    self.decoder.decode_blocks(&mut self.input, strategy).map_err(io::Error::other)?;
+                    self.unpack_block()?;
                 }
                 let count = self.decoder.read(into)?;
                 if count > 0 {
                     return Ok(count);
                 }
-                self.is_in_frame = !self.decoder.is_finished();
+                if self.decoder.is_finished() {
+                    self.end_frame()?;
+                }
             } else if self.input.fill_buf()?.is_empty() {
                 return Ok(0);
             } else {
-                match self.decoder.init(&mut self.input) {
-                    Ok(()) => self.is_in_frame = true,
-                    Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame {
-                        length, ..
-                    })) => _ = io::copy(&mut self.input.by_ref().take(length.into()), &mut io::sink())?,
-                    Err(error) => return Err(io::Error::other(error)),
-                }
+                self.begin_frame()?;
             }
         }
     }
@@ -184,6 +219,35 @@ mod tests {
         ] {
             assert_eq!(read(name, &bytes), (1000, vec![], None), "{name}");
         }
+    }
+
+    #[test]
+    fn the_whole_blocks_before_the_cut_of_a_zstd_file_are_read() {
+        let whole = zstd(&[capture(), capture()].concat());
+        let mut found = Vec::new();
+        for cut in [10, whole.len() / 2] {
+            let (packets, _, error) = read(&format!("{cut}.zst"), &whole[..whole.len() - cut]);
+            assert!(error.is_some());
+            found.push(packets);
+        }
+        // A block is 128 KiB, which are some 350 packets.
+        assert!(found[0] > 1500 && (500..1300).contains(&found[1]), "{found:?}");
+    }
+
+    #[test]
+    fn a_zstd_frame_whose_checksum_is_not_that_of_its_content_is_told() {
+        // Nine bytes of no compression, with their checksum.
+        let mut frame = vec![0x28, 0xB5, 0x2F, 0xFD, 0x24, 9, 0x49, 0, 0];
+        frame.extend(b"unchecked");
+        let all = |frame: &[u8]| {
+            let mut out = Vec::new();
+            let result = Unzstd::new(frame).read_to_end(&mut out);
+            (out, result.map_err(|error| error.to_string()))
+        };
+        frame.extend([0; 4]);
+        let (out, result) = all(&frame);
+        assert_eq!(out, b"unchecked");
+        assert!(result.unwrap_err().contains("checksum"));
     }
 
     #[test]
