@@ -349,6 +349,8 @@ fn options_that_do_not_go_together_are_one_line() {
         (&["--bind", "127.0.0.1:0", "--pin", "0,0"], 2, "one for each"),
         (&["--spread", "round"], 2, "flow"),
         (&["--user", ":x"], 2, "USER:GROUP"),
+        (&["--user", "root"], 2, "would keep all privileges"),
+        (&["--user", "0:nogroup"], 2, "would keep all privileges"),
         (&["--bind", "127.0.0.1:0", "--user", "no-such-user-here"], 1, "no user 'no-such-user-here'"),
     ] {
         let output = run(&[&["ingest"], args].concat());

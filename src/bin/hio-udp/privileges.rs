@@ -11,6 +11,8 @@ pub struct Account {
     group: Option<String>,
 }
 
+const ROOT: &str = "root would keep all privileges: name another user, or leave --user out";
+
 impl FromStr for Account {
     type Err = String;
 
@@ -21,6 +23,9 @@ impl FromStr for Account {
         };
         if user.is_empty() || group.is_some_and(str::is_empty) {
             return Err("want USER or USER:GROUP, each a name or a number".to_owned());
+        }
+        if user == "root" || user.parse() == Ok(0) {
+            return Err(ROOT.to_owned());
         }
         Ok(Self { user: user.to_owned(), group: group.map(str::to_owned) })
     }
@@ -33,6 +38,9 @@ impl Account {
         use nix::unistd::{Uid, getresgid, getresuid, initgroups, setgroups, setresgid, setresuid};
 
         let (user, own_group, name) = self.find_user()?;
+        if user.is_root() {
+            return Err(io::Error::other(ROOT)); // by another name
+        }
         let group = self.group.as_deref().map_or(Ok(own_group), find_group)?;
         match name {
             Some(name) => initgroups(&name, group)?,
@@ -43,7 +51,7 @@ impl Account {
         let (users, groups) = (getresuid()?, getresgid()?);
         let is_all = [users.real, users.effective, users.saved].iter().all(|id| *id == user)
             && [groups.real, groups.effective, groups.saved].iter().all(|id| *id == group);
-        let is_final = user.is_root() || setresuid(Uid::from_raw(0), Uid::from_raw(0), Uid::from_raw(0)).is_err();
+        let is_final = setresuid(Uid::from_raw(0), Uid::from_raw(0), Uid::from_raw(0)).is_err();
         if is_all && is_final { Ok(()) } else { Err(io::Error::other("the system kept a way back")) }
     }
 
@@ -97,6 +105,9 @@ mod tests {
         for text in ["", ":", "nobody:", ":nogroup"] {
             assert!(text.parse::<Account>().is_err(), "{text}");
         }
+        for text in ["root", "root:nogroup", "0", "00:1"] {
+            assert_eq!(text.parse::<Account>().unwrap_err(), ROOT, "{text}");
+        }
     }
 
     #[cfg(all(unix, not(target_vendor = "apple")))]
@@ -104,6 +115,9 @@ mod tests {
     fn who_is_not_there_is_named() {
         let error = |text: &str| text.parse::<Account>().unwrap().become_it().unwrap_err().to_string();
         assert_eq!(error("no-such-user"), "this machine has no user 'no-such-user'");
-        assert_eq!(error("0:no-such-group"), "this machine has no group 'no-such-group'");
+        assert_eq!(error("1:no-such-group"), "this machine has no group 'no-such-group'");
+        // As another name of root's is found.
+        let root = Account { user: "0".to_owned(), group: None };
+        assert_eq!(root.become_it().unwrap_err().to_string(), ROOT);
     }
 }

@@ -63,7 +63,8 @@ pub struct IngestOptions {
     #[arg(long, value_name = "RATE[:BURST]")]
     pub rate_limit: Option<Limit>,
 
-    /// Once the ports are bound, become this user and its group, or another group (Unix but macOS, as root).
+    /// Once the ports are bound, become this user (not root) and its group, or another group (Unix but macOS, as
+    /// root).
     #[arg(long, value_name = "USER[:GROUP]")]
     pub user: Option<Account>,
 

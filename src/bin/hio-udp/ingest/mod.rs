@@ -124,7 +124,9 @@ impl Ingest {
         let bound = listen::bind(&options)?;
         if let Some(account) = &options.user {
             account.become_it().map_err(|error| {
-                Failure::run(format!("cannot become the user of --user: {error}; start as root, or without it"))
+                let is_denied = error.kind() == io::ErrorKind::PermissionDenied;
+                let hint = if is_denied { "; start as root, or without it" } else { "" };
+                Failure::run(format!("cannot become the user of --user: {error}{hint}"))
             })?;
         }
         let stop = stop.or_at(options.duration.and_then(|duration| Instant::now().checked_add(duration)));
