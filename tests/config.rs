@@ -125,6 +125,23 @@ fn check_finds_what_only_all_options_together_show() {
 }
 
 #[test]
+fn all_that_only_all_options_together_show_is_told_at_once_by_check_and_by_the_start() {
+    let config = file("several", "rotate-every = '5m'\nzstd = true\nsink = ['null', 'null']\nshards = 2\npin = [0]\n");
+    let report = checked(&config);
+    let problems = report["problems"].as_array().unwrap().iter();
+    let lines: Vec<u64> = problems.map(|problem| number(problem, "line")).collect();
+    assert_eq!(lines, [1, 2, 3, 5], "{report}");
+    let output = run(&["ingest", "--config", config.arg()]);
+    let line = said(&output);
+    assert_eq!((output.status.code(), line.lines().count()), (Some(2), 1), "{line}");
+    for part in
+        ["--rotate-every is about segments", "--zstd is about segments", "--sink null is given twice", "--pin names 1"]
+    {
+        assert!(line.contains(part), "{part}: {line}");
+    }
+}
+
+#[test]
 fn what_check_prints_is_a_file_that_says_the_same() {
     let config =
         file("round", "bind = '127.0.0.1:0'\nbc = 0x10\nsink = ['pcapng:a\"b\\c', 'jsonl:ü\u{9}']\nzstd = true\n");
@@ -149,6 +166,11 @@ fn a_variable_is_named_when_it_is_wrong() {
     let line = said(&output);
     assert_eq!((output.status.code(), line.lines().count()), (Some(2), 1), "{line}");
     assert!(line.contains("HIO_UDP_RCVBUF: 'much': want bytes"), "{line}");
+    let mut several = Command::new(PROGRAM);
+    let output = several.arg("ingest").env("HIO_UDP_RCVBUF", "much").env("HIO_UDP_BC", "0").output().unwrap();
+    let line = said(&output);
+    assert_eq!((output.status.code(), line.lines().count()), (Some(2), 1), "{line}");
+    assert!(line.contains("HIO_UDP_RCVBUF: 'much'") && line.contains("HIO_UDP_BC: '0'"), "{line}");
     let args = ["ingest", "--bind", "127.0.0.1:0", "--duration", "0.01"];
     let output = Command::new(PROGRAM).args(args).env("HIO_UDP_ROTATE_EVRY", "5m").output().unwrap();
     assert_eq!(output.status.code(), Some(0));

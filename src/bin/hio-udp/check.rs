@@ -65,16 +65,18 @@ fn checked(file: &Path) -> Result<Vec<Row>, Vec<Problem>> {
     let mut options = Options::of(args::command());
     let (settings, argv) = config::of_file(&mut options, file)?;
     // Each value is right by itself; what is left is what only all of them together show.
-    let parsed = args::ingest_from(argv).and_then(|options| ingest::check(&options));
-    parsed.map_err(|failure| vec![placed(&failure, &settings)])?;
+    let problems = match args::ingest_from(argv) {
+        Ok(options) => ingest::problems(&options),
+        Err(Failure::Usage(message) | Failure::Config(message) | Failure::Run(message)) => vec![message],
+    };
+    if !problems.is_empty() {
+        return Err(problems.into_iter().map(|message| placed(message, &settings)).collect());
+    }
     Ok(options.names().into_iter().map(|name| row(&options, name, &settings)).collect())
 }
 
 /// A problem told by words of the command line, at the line of the option it names first.
-fn placed(failure: &Failure, settings: &[Setting]) -> Problem {
-    let message = match failure {
-        Failure::Usage(message) | Failure::Config(message) | Failure::Run(message) => message.clone(),
-    };
+fn placed(message: String, settings: &[Setting]) -> Problem {
     let words = message.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
     let mut named = words.filter_map(|word| settings.iter().find(|s| word.strip_prefix("--") == Some(&s.name)));
     match named.next() {

@@ -27,7 +27,9 @@ const SETTLE: Duration = Duration::from_secs(2);
 
 pub fn run(mut options: IngestOptions) -> Result<(), Failure> {
     let stop = stop_on_signals(&options)?;
-    top::check(&options)?;
+    if let Some(problem) = top::problems(&options).pop() {
+        return Err(Failure::Usage(problem));
+    }
     let is_json = options.json;
     let path = new_file().map_err(|error| {
         let dir = std::env::temp_dir();

@@ -23,18 +23,26 @@ pub fn name(option: &str) -> String {
     format!("{PREFIX}{}", option.to_ascii_uppercase().replace('-', "_"))
 }
 
-/// What the variables say of options that are not `given` already.
+/// What the variables say of options that are not `given` already; or all that is wrong with it, as one line.
 pub fn settings(options: &mut Options, variables: &Variables, given: &[String]) -> Result<Vec<Setting>, String> {
-    let mut settings = Vec::new();
+    let (mut settings, mut problems) = (Vec::new(), Vec::new());
     for option in options.names().into_iter().filter(|option| !given.contains(option)) {
         let Some(text) = variables.get(&name(&option)) else { continue };
         let setting = Setting { origin: Origin::Variable(name(&option)), name: option, values: Vec::new() };
-        let problem = |reason: String| Problem::of(&setting, format!("'{}': {reason}", text.to_string_lossy())).message;
-        let values = values(options, &setting.name, text).map_err(problem)?;
-        options.check(&setting.name, &values).map_err(problem)?;
-        settings.push(Setting { values, ..setting });
+        match checked(options, &setting.name, text) {
+            Ok(values) => settings.push(Setting { values, ..setting }),
+            Err(reason) => {
+                problems.push(Problem::of(&setting, format!("'{}': {reason}", text.to_string_lossy())).message);
+            }
+        }
     }
-    Ok(settings)
+    if problems.is_empty() { Ok(settings) } else { Err(problems.join("; ")) }
+}
+
+fn checked(options: &mut Options, option: &str, text: &OsStr) -> Result<Vec<Value>, String> {
+    let values = values(options, option, text)?;
+    options.check(option, &values)?;
+    Ok(values)
 }
 
 /// Variables that are no option's, but have nearly the name of one: the option.

@@ -20,13 +20,11 @@ pub struct Bound {
 }
 
 /// What does not go together.
-pub fn check(options: &IngestOptions) -> Result<(), Failure> {
+pub fn problems(options: &IngestOptions) -> Vec<String> {
     let (shards, pins) = (options.shards, options.pin.len());
-    if pins > 0 && pins != shards {
-        let message = format!("--pin names {pins} processors for {shards} shards: want one for each");
-        return Err(Failure::Usage(message));
-    }
-    Ok(())
+    let is_wrong = pins > 0 && pins != shards;
+    let problem = || format!("--pin names {pins} processors for {shards} shards: want one for each");
+    is_wrong.then(problem).into_iter().collect()
 }
 
 /// Opens the sockets of every `--bind`, or takes those that were passed.

@@ -82,11 +82,18 @@ pub fn stop_on_signals(options: &IngestOptions) -> Result<Stop, Failure> {
     stop.map_err(stop::not_caught)
 }
 
-/// What does not go together, as far as it can be told before anything is opened.
-pub fn check(options: &IngestOptions) -> Result<(), Failure> {
-    listen::check(options)?;
-    sinks::check(options)?;
-    top::check(options)
+/// All that does not go together, as far as it can be told before anything is opened.
+pub fn problems(options: &IngestOptions) -> Vec<String> {
+    let all = [sinks::problems(options), listen::problems(options), top::problems(options)];
+    all.into_iter().flatten().collect()
+}
+
+/// The same as one failure.
+fn check(options: &IngestOptions) -> Result<(), Failure> {
+    match &problems(options)[..] {
+        [] => Ok(()),
+        problems => Err(Failure::Usage(problems.join("; "))),
+    }
 }
 
 /// A running ingest.

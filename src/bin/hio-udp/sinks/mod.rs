@@ -49,7 +49,7 @@ use serde::Serialize;
 
 pub use file::Beginning;
 pub use losses::Losses;
-pub use spec::{Limits, Spec, begin, check, open};
+pub use spec::{Limits, Spec, begin, open, problems};
 pub use writer::Writer;
 
 use crate::account::grouped;

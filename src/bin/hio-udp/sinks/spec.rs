@@ -122,8 +122,8 @@ impl Limits {
         self.fsync.unwrap_or(Fsync::Segment)
     }
 
-    /// The first option that was given, if any was.
-    fn given(&self) -> Option<&'static str> {
+    /// The options that were given.
+    fn given(&self) -> impl Iterator<Item = &'static str> {
         let given = [
             (self.rotate_bytes.is_some(), "--rotate-bytes"),
             (self.rotate_every.is_some(), "--rotate-every"),
@@ -132,22 +132,18 @@ impl Limits {
             (self.zstd, "--zstd"),
             (self.fsync.is_some(), "--fsync"),
         ];
-        given.into_iter().find_map(|(is_given, name)| is_given.then_some(name))
+        given.into_iter().filter_map(|(is_given, name)| is_given.then_some(name))
     }
 }
 
 /// What does not go together.
-pub fn check(options: &IngestOptions) -> Result<(), Failure> {
-    let usage = |message: String| Err(Failure::Usage(message));
-    if let Some(name) = options.segments.given().filter(|_| !options.sinks.iter().any(Spec::is_segments)) {
-        return usage(format!("{name} is about segments: give a --sink pcapng:DIR too"));
-    }
-    for (at, sink) in options.sinks.iter().enumerate() {
-        if options.sinks[..at].iter().any(|other| other.text == sink.text) {
-            return usage(format!("--sink {} is given twice", sink.text));
-        }
-    }
-    Ok(())
+pub fn problems(options: &IngestOptions) -> Vec<String> {
+    let sinks = &options.sinks;
+    let idle = options.segments.given().filter(|_| !sinks.iter().any(Spec::is_segments));
+    let idle = idle.map(|name| format!("{name} is about segments: give a --sink pcapng:DIR too"));
+    let count = |text: &str, sinks: &[Spec]| sinks.iter().filter(|sink| sink.text == text).count();
+    let twice = sinks.iter().enumerate().filter(|(at, sink)| count(&sink.text, &sinks[..*at]) == 1);
+    idle.chain(twice.map(|(_, sink)| format!("--sink {} is given twice", sink.text))).collect()
 }
 
 /// Opens every sink that is asked for; captures tell that datagrams came to `place`. What is sent to an address

@@ -38,19 +38,17 @@ const SOURCES_EVERY: Duration = Duration::from_secs(1);
 /// So many notes are shown at most.
 const NOTES_SHOWN: usize = 3;
 
-/// Whether the view that is asked for goes together with the rest.
-pub fn check(options: &IngestOptions) -> Result<(), Failure> {
-    if !options.top {
-        return Ok(());
+/// Why the view that is asked for does not go together with the rest.
+pub fn problems(options: &IngestOptions) -> Vec<String> {
+    let mut problems = Vec::new();
+    if options.top && cfg!(not(unix)) {
+        problems.push("--top is for Unix: leave it out".to_owned());
     }
-    if cfg!(not(unix)) {
-        return Err(refused("is for Unix: leave it out"));
-    }
-    if options.sinks.iter().any(sinks::Spec::takes_stdout) {
+    if options.top && options.sinks.iter().any(sinks::Spec::takes_stdout) {
         let why = "cannot be used with --sink jsonl:-, whose lines would stand across it: write them to a file";
-        return Err(refused(why));
+        problems.push(format!("--top {why}"));
     }
-    Ok(())
+    problems
 }
 
 /// Whether the view that is asked for can be shown where we are.
@@ -58,13 +56,9 @@ pub fn check_terminal(options: &IngestOptions) -> Result<(), Failure> {
     use std::io::IsTerminal;
     if options.top && !io::stderr().is_terminal() {
         let why = "shows its view on standard error, which is no terminal: leave it out, or redirect the rest only";
-        return Err(refused(why));
+        return Err(Failure::Usage(format!("--top {why}")));
     }
     Ok(())
-}
-
-fn refused(why: &str) -> Failure {
-    Failure::Usage(format!("--top {why}"))
 }
 
 /// The view, as long as it is shown; the terminal is given back when it goes out of scope, and what was said
