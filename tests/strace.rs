@@ -788,7 +788,7 @@ fn a_receive_that_fails_for_ever_is_told_and_is_no_success() {
         return;
     }
     // An interrupted call is no error, so only the end tells of it.
-    for (errno, lines, words) in [("EIO", 2, "Input/output error"), ("EINTR", 1, "nothing more was given")] {
+    for (errno, lines, words) in [("EIO", 2, "Input/output error"), ("EINTR", 1, "its calls brought nothing")] {
         let dir = dir();
         let args = [&INGEST[..], &["--drain", "0.3"]].concat();
         let ingest = Ingest::spawn(traced(&dir, RECEIVE, &format!("error={errno}"), None, &args));

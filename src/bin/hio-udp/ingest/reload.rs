@@ -37,7 +37,10 @@ impl Ingest {
     /// A pipe has been read to its end, or would be waited for.
     fn check_config(&self) -> Result<(), Failure> {
         match self.config.as_ref().filter(|path| fs::metadata(path).is_ok_and(|metadata| !metadata.is_file())) {
-            Some(path) => Err(Failure::Config(format!("{}: no regular file, so not to be read again", path.display()))),
+            Some(path) => Err(Failure::Config(format!(
+                "{} is a pipe or a device, which is read at the start only: reload from a regular file",
+                path.display()
+            ))),
             None => Ok(()),
         }
     }

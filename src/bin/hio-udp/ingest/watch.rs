@@ -90,7 +90,7 @@ impl Snapshot {
 
 /// The last error of receiving.
 pub fn receive_error(stats: &ShardStats) -> io::Error {
-    stats.receive_errno.map_or_else(|| io::Error::other("nothing more was given"), io::Error::from_raw_os_error)
+    stats.receive_errno.map_or_else(|| io::Error::other("its calls brought nothing"), io::Error::from_raw_os_error)
 }
 
 impl Watch {

@@ -62,7 +62,9 @@ impl Directory {
 /// The name of a segment, as long as there are numbers.
 pub fn name(time: Nanos, number: u64) -> io::Result<String> {
     if number > NUMBER_MAX {
-        return Err(io::Error::other(format!("a segment has the highest number, {NUMBER_MAX}: move it away")));
+        return Err(io::Error::other(format!(
+            "segment number {NUMBER_MAX} is there, and none comes after it: move it away and start again"
+        )));
     }
     Ok(format!("{}-{number:06}{ENDING}", utc::compact(time)))
 }

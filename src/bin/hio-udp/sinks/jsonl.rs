@@ -167,9 +167,9 @@ impl Sink for Jsonl {
 impl Place {
     fn open(path: &Path, name: &str) -> io::Result<Self> {
         let mut file = opening::append(path)?;
-        let is_regular = file.metadata()?.is_file();
+        let metadata = file.metadata()?;
+        let (is_regular, len) = (metadata.is_file(), metadata.len());
         if is_regular {
-            let len = file.metadata()?.len();
             let whole = whole_lines(&mut file, len)?;
             if whole < len {
                 file.set_len(whole)?;

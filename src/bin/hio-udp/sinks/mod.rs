@@ -310,10 +310,12 @@ impl Finished {
             Some(error) if self.kind == spec::OUT && error.kind() == io::ErrorKind::NotFound => {
                 format!("cannot write '{sink}': {error}; what was in it is gone")
             }
-            Some(error) if self.kind == spec::OUT => format!(
-                "cannot write '{sink}': {error}; it holds the first {written} datagrams whole; free some space or \
-                 choose another --out"
-            ),
+            Some(error) if self.kind == spec::OUT => {
+                let is_full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+                let hint = if is_full { "free some space or choose" } else { "choose" };
+                let whole = format!("it holds the first {written} datagrams whole");
+                format!("cannot write '{sink}': {error}; {whole}; {hint} another --out")
+            }
             Some(error) if *not_written == 0 => format!("cannot close {sink}: {error}; all datagrams were written"),
             Some(error) => format!("cannot write to {sink}: {error}; {not_written} datagrams were not written"),
             None => {

@@ -204,7 +204,9 @@ fn open_sink(
         Place::Udp(to) => {
             let to = to.resolve(&format!("--sink {text}"))?;
             if leads_back(to) {
-                return Err(cannot(io::Error::other("it leads back to this ingest, which would never come to an end")));
+                return Err(cannot(io::Error::other(
+                    "it leads back to this ingest, so each datagram would go round for ever",
+                )));
             }
             ("udp", Box::new(Relay::open(to, text).map_err(cannot)?))
         }
