@@ -266,10 +266,9 @@ pub(crate) fn wait(socket: &UdpSocket, interest: Interest, timeout: Duration) ->
 /// `ppoll(2)`, whose time has nanoseconds.
 #[cfg(target_os = "linux")]
 fn poll_one(poll: &mut libc::pollfd, timeout: Duration) -> libc::c_int {
-    let limit = libc::timespec {
-        tv_sec: timeout.as_secs().try_into().unwrap_or(libc::time_t::MAX),
-        tv_nsec: timeout.subsec_nanos() as _,
-    };
+    // Sixty-eight years, which every time_t holds, are as good as for ever.
+    let seconds = timeout.as_secs().min(i32::MAX as u64);
+    let limit = libc::timespec { tv_sec: seconds as _, tv_nsec: timeout.subsec_nanos() as _ };
     // SAFETY: one pollfd, exclusively borrowed, and a timespec, both alive for the call; a null
     // signal mask leaves the mask alone (ppoll(2)).
     unsafe { libc::ppoll(poll, 1, &raw const limit, std::ptr::null()) }
