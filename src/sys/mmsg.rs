@@ -42,21 +42,20 @@ const V4_BYTES: usize = size_of::<sockaddr_in>();
 /// Length of an IPv6 address as the kernel gives it.
 const V6_BYTES: usize = size_of::<sockaddr_in6>();
 
-/// Size of a pointer and of a `size_t`, which the structs below are made of.
-const WORD: usize = size_of::<usize>();
-
-// writev(2)
-const _: () = assert!(size_of::<iovec>() == 2 * WORD);
-const _: () = assert!(offset_of!(iovec, iov_base) == 0 && offset_of!(iovec, iov_len) == WORD);
-// recvmsg(2). musl has an int and padding, in the order of the processor, where the kernel has a size_t.
-const _: () = assert!(size_of::<msghdr>() == 7 * WORD);
-const _: () = assert!(offset_of!(msghdr, msg_name) == 0 && offset_of!(msghdr, msg_namelen) == WORD);
-const _: () = assert!(offset_of!(msghdr, msg_iov) == 2 * WORD && offset_of!(msghdr, msg_iovlen) / WORD == 3);
-const _: () = assert!(offset_of!(msghdr, msg_control) == 4 * WORD && offset_of!(msghdr, msg_controllen) / WORD == 5);
-const _: () = assert!(offset_of!(msghdr, msg_flags) == 6 * WORD);
-// recvmmsg(2)
-const _: () = assert!(size_of::<mmsghdr>() == 8 * WORD);
-const _: () = assert!(offset_of!(mmsghdr, msg_hdr) == 0 && offset_of!(mmsghdr, msg_len) == 7 * WORD);
+// writev(2), recvmsg(2), recvmmsg(2)
+const _: () = {
+    // Of a pointer and of a size_t. musl has an int and padding, in the order of the processor, in two places where the
+    // kernel has a size_t.
+    const WORD: usize = size_of::<usize>();
+    assert!(size_of::<iovec>() == 2 * WORD && offset_of!(iovec, iov_base) == 0 && offset_of!(iovec, iov_len) == WORD);
+    assert!(size_of::<msghdr>() == 7 * WORD);
+    assert!(offset_of!(msghdr, msg_name) == 0 && offset_of!(msghdr, msg_namelen) == WORD);
+    assert!(offset_of!(msghdr, msg_iov) == 2 * WORD && offset_of!(msghdr, msg_iovlen) / WORD == 3);
+    assert!(offset_of!(msghdr, msg_control) == 4 * WORD && offset_of!(msghdr, msg_controllen) / WORD == 5);
+    assert!(offset_of!(msghdr, msg_flags) == 6 * WORD);
+    assert!(size_of::<mmsghdr>() == 8 * WORD);
+    assert!(offset_of!(mmsghdr, msg_hdr) == 0 && offset_of!(mmsghdr, msg_len) == 7 * WORD);
+};
 
 pub(super) fn empty_header() -> mmsghdr {
     // SAFETY: mmsghdr holds integers and raw pointers only (recvmmsg(2)); zeroes and nulls are valid.

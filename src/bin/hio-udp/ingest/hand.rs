@@ -16,9 +16,8 @@ use crate::sinks::Writer;
 /// Sizes of batches are counted by powers of two: 1, 2 to 3, 4 to 7 … 65,536.
 pub const FILLS: usize = 17;
 
-/// More than a hand takes at once, most of it the table of sources.
-pub const BYTES: usize = 256 << 10;
-const _: () = assert!(Heavy::<IpAddr>::BYTES < BYTES);
+/// What a hand takes at once: the table of sources, and with the rounding what little there is beside it.
+pub const BYTES: usize = Heavy::<IpAddr>::BYTES.next_multiple_of(128 << 10);
 
 /// One thread's part of an ingest. The thread holds the lock for a batch; what others look at all the time
 /// needs none.
