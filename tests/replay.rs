@@ -3,7 +3,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, UdpSocket};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 use hio_udp::pcapng::{self, Packet};
@@ -14,7 +14,7 @@ mod own_host;
 #[path = "util/program.rs"]
 mod util;
 use own_host::own_host;
-use util::{Ingest, PROGRAM, Scratch, blast, number, run, send_signal};
+use util::{Dir, Ingest, PROGRAM, Scratch, blast, number, run, send_signal, wait_until};
 
 /// A socket of its own that waits for what must come, and not for ever.
 fn receiver() -> (UdpSocket, String) {
@@ -230,6 +230,81 @@ fn a_signal_ends_it_cleanly_while_it_waits() {
         assert_adds_up(&report);
         assert_eq!((number(&report, "sent"), number(&report, "not_sent")), (1, 1), "{report}");
     }
+}
+
+/// A replay that is running, with this for a standard input.
+fn start(file: &str, to: &str, stdin: Stdio) -> Child {
+    let mut command = Command::new(PROGRAM);
+    command.args(["replay", "--json", file, "--to", to]).stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().unwrap()
+}
+
+/// Asks once, and gives what it printed; it must say nothing and end well.
+fn stop(mut child: Child, signal: &str) -> Value {
+    assert!(send_signal(signal, child.id()));
+    wait_until("its end", || child.try_wait().unwrap().is_some());
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), said.as_str()), (Some(0), ""));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn one_signal_ends_it_while_its_input_stands_still() {
+    let mut bytes = start_of_capture();
+    (0..70_u8).for_each(|number| put(&mut bytes, 0, &[number], 1));
+    let dir = Dir::new("replay-still");
+    let pipe = dir.join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    for (file, signal) in [("-", "TERM"), ("-", "INT"), (pipe.as_str(), "TERM")] {
+        let (socket, to) = receiver();
+        let mut child = start(file, &to, Stdio::piped());
+        let mut writer: Box<dyn Write> = match child.stdin.take() {
+            Some(stdin) if file == "-" => Box::new(stdin),
+            _ => Box::new(std::fs::File::options().write(true).open(&pipe).unwrap()),
+        };
+        writer.write_all(&bytes).unwrap();
+        receive(&socket, 64); // a batch; the others wait for theirs
+        let report = stop(child, signal);
+        assert_adds_up(&report);
+        let [packets, sent] = ["packets", "sent"].map(|name| number(&report, name));
+        assert!(sent == 64 && (65..=70).contains(&packets), "{report}");
+    }
+}
+
+#[cfg(target_os = "linux")] // for proc(5)
+#[test]
+fn one_signal_ends_it_while_nobody_writes_to_its_input() {
+    let dir = Dir::new("replay-nobody");
+    let pipe = dir.join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    for file in ["-", &pipe] {
+        let (_socket, to) = receiver();
+        let mut child = start(file, &to, Stdio::piped());
+        let _stdin = child.stdin.take();
+        wait_until("its handlers", || {
+            let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+            let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap().trim();
+            u64::from_str_radix(caught, 16).unwrap() & (1 << (libc::SIGTERM - 1)) != 0
+        });
+        let report = stop(child, "TERM");
+        assert_eq!(number(&report, "packets"), 0, "{report}");
+    }
+}
+
+#[test]
+fn a_named_pipe_is_a_file_too_and_is_read_once() {
+    let file = capture("replay-pipe", &[(0, b"one"), (1, b"two")]);
+    let (dir, (socket, to)) = (Dir::new("replay-named"), receiver());
+    let pipe = dir.join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let child = start(&pipe, &to, Stdio::null());
+    std::fs::write(&pipe, std::fs::read(&file.0).unwrap()).unwrap();
+    assert!(child.wait_with_output().unwrap().status.success());
+    assert_eq!(receive(&socket, 2), [b"one", b"two"]);
+    let output = run(&["replay", &pipe, "--to", &to, "--loop", "2"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(2) && said.contains(&pipe) && said.contains("read once only"), "{said}");
 }
 
 #[test]

@@ -31,6 +31,8 @@ mod headers;
 mod heavy;
 #[path = "../../src/bin/hio-udp/ingest/mod.rs"]
 mod ingest;
+#[path = "../../src/bin/hio-udp/input.rs"]
+mod input;
 #[path = "../../src/bin/hio-udp/inspect.rs"]
 mod inspect;
 #[path = "../../src/bin/hio-udp/machine.rs"]

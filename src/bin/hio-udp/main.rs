@@ -33,6 +33,7 @@ mod failure;
 mod headers;
 mod heavy;
 mod ingest;
+mod input;
 mod inspect;
 mod machine;
 mod manual;

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::RangeInclusive;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,7 @@ use crate::account::{self, grouped};
 use crate::args::{ReplayOptions, Speed};
 use crate::failure::Failure;
 use crate::headers::{Content, content};
+use crate::input;
 use crate::packets::{Item, Nanos, SECOND};
 use crate::sender::{self, Sender};
 use crate::status::TextLine;
@@ -91,13 +92,14 @@ impl Skipped {
 
 pub fn run(options: ReplayOptions) -> Result<(), Failure> {
     let stop = Stop::on_signals().map_err(stop::not_caught)?;
-    let is_from_stdin = options.files.iter().any(|file| file == Path::new("-"));
-    if is_from_stdin && options.rounds > 1 {
-        return Err(Failure::Usage("standard input can be read once only: give --loop 1, or a file".to_owned()));
+    let (read_once, files): (Vec<&PathBuf>, _) = options.files.iter().partition(|file| input::is_read_once(file));
+    if let Some(file) = read_once.first().filter(|_| options.rounds > 1) {
+        let what = if *file == Path::new("-") { "standard input".into() } else { format!("'{}'", file.display()) };
+        return Err(Failure::Usage(format!("{what} can be read once only: give --loop 1, or a file")));
     }
     // Nothing is sent before every file is known to be a capture.
-    for file in options.files.iter().filter(|file| *file != Path::new("-")) {
-        unpack::open(file)?;
+    for file in files {
+        unpack::open(file, &stop)?;
     }
     let to = options.to.resolve("--to")?;
     let sender = Sender::open("replay".to_owned(), to, BATCH, options.segment)
@@ -160,7 +162,10 @@ impl Replay {
     }
 
     fn replay_file(&mut self, file: &Path, allow_cut: bool) -> Result<(), Failure> {
-        let mut reader = unpack::open(file)?.reader;
+        let mut reader = match unpack::open(file, &self.stop) {
+            Err(_) if self.stop.asked() => return Ok(()),
+            opened => opened?.reader,
+        };
         self.pace.begin_file();
         while let Some(item) = reader.next() {
             if self.stop.asked() {
@@ -178,7 +183,7 @@ impl Replay {
                 }
             }
         }
-        if let Some(error) = reader.take_error() {
+        if let Some(error) = reader.take_error().filter(|_| !self.stop.asked()) {
             account::say(&format!("hio-udp: note: '{}' cannot be read to its end: {error}", file.display()));
         }
         Ok(())

@@ -1,6 +1,5 @@
 //! Opening a capture: a file or standard input, as it is or compressed by gzip or Zstandard.
 
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::path::Path;
 
@@ -9,10 +8,9 @@ use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
 use crate::failure::Failure;
+use crate::input::{self, Input};
 use crate::packets::Reader;
-
-/// Where bytes of a capture come from.
-pub type Input = Box<dyn Read>;
+use crate::stop::Stop;
 
 const MAGIC_BYTES: usize = 4;
 
@@ -23,12 +21,11 @@ pub struct Capture {
     pub is_packed: bool,
 }
 
-/// Opens a capture; `-` is standard input.
-pub fn open(path: &Path) -> Result<Capture, Failure> {
+/// Opens a capture; `-` is standard input. One that stands still is waited for until a stop.
+pub fn open(path: &Path, stop: &Stop) -> Result<Capture, Failure> {
     let name = path.display();
     let failed = |error: io::Error| Failure::run(format!("cannot read '{name}': {error}; give a pcap or pcapng file"));
-    let raw: Input =
-        if path == Path::new("-") { Box::new(io::stdin().lock()) } else { Box::new(File::open(path).map_err(failed)?) };
+    let raw = input::open(path, stop).map_err(failed)?;
     let Unpacked { input, begins, is_packed } = unpacked(raw).map_err(failed)?;
     let reader = Reader::new(input).map_err(|error| {
         if let Some(error) = error {
@@ -193,7 +190,7 @@ mod tests {
     /// Packets, damage, and what could not be read on.
     fn read(name: &str, bytes: &[u8]) -> (usize, Vec<DamageKind>, Option<String>) {
         let file = Scratch::new(name, bytes);
-        let mut reader = open(&file.0).unwrap().reader;
+        let mut reader = open(&file.0, &Stop::default()).unwrap().reader;
         let (mut packets, mut damage) = (0, Vec::new());
         while let Some(item) = reader.next() {
             match item {
@@ -266,7 +263,7 @@ mod tests {
         no_gzip[2] = 7; // no method of gzip's
         for (name, bytes) in [("short.gz", &gz[..5]), ("bad.gz", &no_gzip), ("short.zst", &zst[..6])] {
             let file = Scratch::new(name, bytes);
-            let Err(failure) = open(&file.0) else { panic!("{name}") };
+            let Err(failure) = open(&file.0, &Stop::default()) else { panic!("{name}") };
             let said = failure.to_string();
             assert!(said.starts_with("cannot read '") && said.contains(name), "{said}");
             assert!(!said.contains("is no capture") && !said.contains('\n'), "{said}");
@@ -279,11 +276,11 @@ mod tests {
             [("empty", &b""[..], "it is empty"), ("text", b"hello", "68656c6c"), ("gz-text", &gzip(b"hello"), "1f8b")]
         {
             let file = Scratch::new(name, bytes);
-            let Err(failure) = open(&file.0) else { panic!("{name}") };
+            let Err(failure) = open(&file.0, &Stop::default()) else { panic!("{name}") };
             let said = failure.to_string();
             assert!(said.contains(part) && said.contains("want pcap or pcapng") && said.contains(name), "{said}");
         }
-        let Err(failure) = open(Path::new("/no/such/file")) else { panic!() };
+        let Err(failure) = open(Path::new("/no/such/file"), &Stop::default()) else { panic!() };
         assert!(failure.to_string().contains("'/no/such/file'"));
     }
 }

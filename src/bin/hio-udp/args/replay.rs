@@ -9,7 +9,8 @@ use super::values::{HostPort, Speed, destination, positive};
 #[derive(Args, Clone, Debug)]
 #[command(after_help = REPLAY_EXAMPLES, allow_negative_numbers = true)]
 pub struct ReplayOptions {
-    /// Captures, pcap or pcapng, as they are or compressed by gzip or zstd; - is standard input.
+    /// Captures, pcap or pcapng, as they are or compressed by gzip or zstd; - is standard input. A pipe is
+    /// read once.
     #[arg(value_name = "FILE", required = true)]
     pub files: Vec<PathBuf>,
 
