@@ -9,11 +9,12 @@ mod util;
 
 use std::fs;
 use std::io::{BufRead, Write};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use captures::read_capture;
+use captures::{read_capture, sequence};
 use pcap_file::pcapng::PcapNgReader;
 use serde_json::Value;
 use util::{Dir, Ingest, PROGRAM, assert_adds_up, blast, number, wait_until};
@@ -25,9 +26,10 @@ struct Disk {
 }
 
 impl Disk {
-    fn new(name: &str, size: &str) -> Option<Self> {
+    /// With these options of mount(8).
+    fn new(name: &str, options: &str) -> Option<Self> {
         let dir = Dir::new(name);
-        let mount = format!("mount -t tmpfs -o size={size} tmpfs {}", dir.0.display());
+        let mount = format!("mount -t tmpfs -o {options} tmpfs {}", dir.0.display());
         let can = Command::new("unshare").args(["-rm", "sh", "-c", &mount]).stderr(Stdio::null()).status();
         if can.is_ok_and(|status| status.success()) {
             return Some(Self { dir, mount });
@@ -36,11 +38,15 @@ impl Disk {
         None
     }
 
-    fn ingest(&self, args: &[&str]) -> Ingest {
+    fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new("unshare");
         command.args(["-rm", "sh", "-c", &format!("{}; exec \"$0\" \"$@\"", self.mount), PROGRAM]);
         command.args(["ingest", "--json", "--bind", "127.0.0.1:0"]).args(args);
-        Ingest::spawn(command)
+        command
+    }
+
+    fn ingest(&self, args: &[&str]) -> Ingest {
+        Ingest::spawn(self.command(args))
     }
 
     /// The disk as others can see it.
@@ -136,8 +142,23 @@ fn written_and_not(account: &Value, sent: u64) -> (u64, u64) {
 }
 
 #[test]
+fn a_disk_that_is_read_only_at_the_start_is_one_line_that_names_the_place() {
+    let Some(disk) = Disk::new("read-only-start", "ro,mode=755") else { return };
+    let place = disk.dir.0.display();
+    let out = format!("{place}/out");
+    let sinks = [format!("pcapng:{place}"), format!("pcapng:{place}/new"), format!("jsonl:{place}/log")];
+    let places = sinks.iter().map(|sink| ("--sink", sink)).chain([("--out", &out)]);
+    for (option, place) in places {
+        let output = disk.command(&[option, place]).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), said.lines().count()), (Some(1), 1), "{said}");
+        assert!(said.contains(place) && said.contains("Read-only file system"), "{said}");
+    }
+}
+
+#[test]
 fn a_disk_that_becomes_read_only_is_told_once_and_writing_goes_on_when_it_is_not() {
-    let Some(disk) = Disk::new("read-only", "10m") else { return };
+    let Some(disk) = Disk::new("read-only", "size=10m") else { return };
     let sink = format!("pcapng:{}", disk.dir.0.display());
     let ingest = disk.ingest(&["--sink", &sink, "--rotate-every", "0.2"]);
     let seen = disk.seen_through(&ingest);
@@ -160,7 +181,7 @@ fn a_disk_that_becomes_read_only_is_told_once_and_writing_goes_on_when_it_is_not
 
 #[test]
 fn lines_of_json_on_a_full_disk_are_counted_and_written_again_when_there_is_room() {
-    let Some(disk) = Disk::new("full", "1m") else { return };
+    let Some(disk) = Disk::new("full", "size=1m") else { return };
     let ingest = disk.ingest(&["--sink", &format!("jsonl:{}", disk.dir.0.join("log").display())]);
     let (seen, mut load) = (disk.seen_through(&ingest), Load::to(&ingest));
     let (log, ballast) = (seen.join("log"), seen.join("ballast"));
@@ -174,8 +195,10 @@ fn lines_of_json_on_a_full_disk_are_counted_and_written_again_when_there_is_room
 
 #[test]
 fn a_capture_on_a_full_disk_names_the_reason_for_all_that_it_lacks() {
-    let Some(disk) = Disk::new("full-out", "1m") else { return };
+    let Some(disk) = Disk::new("full-out", "size=1m") else { return };
     let ingest = disk.ingest(&["--out", disk.dir.0.join("out").to_str().unwrap()]);
+    // The disk goes with the program, but for what is open.
+    let out = fs::File::open(disk.seen_through(&ingest).join("out")).unwrap();
     blast(ingest.addr, &["--count", "5000", "--rate", "20000", "--size", "1000"]);
     let (code, account, said) = ingest.end();
     assert_eq!((code, said.lines().count()), (1, 1), "{said}");
@@ -184,6 +207,9 @@ fn a_capture_on_a_full_disk_names_the_reason_for_all_that_it_lacks() {
     assert!(written > 0 && lacking > 0 && written + lacking == delivered, "{account}");
     let reasons = serde_json::json!({ "No space left on device (os error 28)": lacking });
     assert_eq!(account["sinks"][0]["not_written_by_reason"], reasons, "{account}");
+    let (packets, _) = read_capture(Path::new(&format!("/proc/self/fd/{}", out.as_raw_fd())));
+    let sequences: Vec<u64> = packets.iter().map(|packet| sequence(packet.payload())).collect();
+    assert_eq!(sequences, (0..written).collect::<Vec<u64>>(), "the first that came, without a hole");
 }
 
 /// Fills the disk of `log`, makes room, and waits until 300 more are written; gives how many lines there were before.
@@ -227,7 +253,7 @@ fn what_others_add_to_a_file_of_lines_stays_when_a_line_that_is_not_whole_is_cut
 
 #[test]
 fn a_file_of_lines_that_is_emptied_is_written_to_from_its_start_and_never_filled_with_zeros() {
-    let Some(disk) = Disk::new("emptied", "1m") else { return };
+    let Some(disk) = Disk::new("emptied", "size=1m") else { return };
     let ingest = disk.ingest(&["--sink", &format!("jsonl:{}", disk.dir.0.join("log").display())]);
     let (seen, mut load) = (disk.seen_through(&ingest), Load::to(&ingest));
     let (log, ballast) = (seen.join("log"), seen.join("ballast"));
@@ -283,6 +309,41 @@ fn a_file_of_lines_that_is_removed_is_begun_anew_and_what_was_in_it_counts_as_lo
     assert_eq!(code, 1, "{said}");
     assert_eq!(said.lines().filter(|line| line.contains("was removed")).count(), 2, "then, and in the end: {said}");
     assert_eq!((written_and_not(&account, sent), lines_in(&log)), ((50, 100), 50), "{account}");
+}
+
+#[test]
+fn a_file_of_lines_that_cannot_be_opened_anew_is_gone_on_with_until_it_can() {
+    let dir = Dir::new("put-aside");
+    let (log, aside) = (dir.0.join("log"), dir.0.join("log.1"));
+    let mut ingest = Ingest::start("127.0.0.1:0", &["--sink", &format!("jsonl:{}", log.display())]);
+    let mut sent = 0;
+    let mut send_to = |file: &Path, ingest: &Ingest, count: &str, lines: u64| {
+        let mut load = Load::to(ingest);
+        load.send(count);
+        sent += load.sent;
+        wait_until("the lines", || lines_so_far(file) == lines);
+    };
+    send_to(&log, &ingest, "100", 100);
+    fs::rename(&log, &aside).unwrap();
+    send_to(&aside, &ingest, "10", 110); // until it is told, it goes on there
+    set_limit(&ingest, "nofile=3:1024");
+    ingest.signal("USR1");
+    let mut said = String::new();
+    ingest.stderr.read_line(&mut said).unwrap();
+    assert!(said.contains("cannot open it anew: Too many open files"), "{said}");
+    send_to(&aside, &ingest, "50", 160);
+    wait_past_trouble();
+    send_to(&aside, &ingest, "50", 210);
+    set_limit(&ingest, "nofile=1024:1024");
+    wait_until("the file", || log.exists());
+    wait_past_trouble();
+    send_to(&log, &ingest, "30", 30);
+    let (code, account, more) = ingest.stop();
+    said += &more;
+    assert_eq!(code, 0, "{said}");
+    assert_one_trouble(&said, "cannot open it anew");
+    assert_eq!(written_and_not(&account, sent), (240, 0), "{account}");
+    assert_eq!((lines_in(&log), lines_in(&aside)), (30, 210));
 }
 
 #[test]

@@ -441,20 +441,22 @@ fn a_stuck_disk_does_not_hold_up_the_stop_past_its_deadline() {
     assert!(Command::new("mkfifo").arg(&file.0).status().unwrap().success());
     // Opened for both ways, so that nobody waits for the other end; and never read.
     let _pipe = std::fs::File::options().read(true).write(true).open(&file.0).unwrap();
-    let ingest = Ingest::start("127.0.0.1:0", &["--out", file.arg(), "--drain", "0.2"]);
-    // More than all chunks hold, so that the receiver waits for the disk when the stop comes.
-    let sent = number(&blast(ingest.addr, &["--count", "1000", "--rate", "5000", "--size", "60000"]), "sent");
-    let asked = Instant::now();
-    ingest.signal("TERM");
-    let (ended, waits) = std::sync::mpsc::channel();
-    std::thread::spawn(move || ended.send(ingest.end()));
-    let (code, account, said) = waits.recv_timeout(Duration::from_secs(20)).expect("a stop");
-    assert!(asked.elapsed() < Duration::from_secs(10));
-    assert_eq!(code, 1, "{said}");
-    assert!(said.contains(file.arg()), "{said}");
-    assert_adds_up(&account, sent);
-    let [written, not_written, delivered] = ["written", "not_written", "delivered"].map(|name| number(&account, name));
-    assert_eq!((written + not_written, written), (delivered, 0));
+    for (option, place) in [("--out", file.arg().to_owned()), ("--sink", format!("jsonl:{}", file.arg()))] {
+        let ingest = Ingest::start("127.0.0.1:0", &[option, &place, "--drain", "0.2"]);
+        // More than all chunks hold, so that the receiver waits for the disk when the stop comes.
+        let sent = number(&blast(ingest.addr, &["--count", "1000", "--rate", "5000", "--size", "60000"]), "sent");
+        let asked = Instant::now();
+        ingest.signal("TERM");
+        let (ended, waits) = std::sync::mpsc::channel();
+        std::thread::spawn(move || ended.send(ingest.end()));
+        let (code, account, said) = waits.recv_timeout(Duration::from_secs(20)).expect("a stop");
+        assert!(asked.elapsed() < Duration::from_secs(10));
+        assert_eq!(code, 1, "{said}");
+        assert!(said.contains(&place), "{said}");
+        assert_adds_up(&account, sent);
+        let parts = ["written", "not_written", "delivered"].map(|name| number(&account, name));
+        assert_eq!((parts[0] + parts[1], parts[0]), (parts[2], 0), "{place}");
+    }
 }
 
 #[test]

@@ -17,7 +17,7 @@ use std::net::TcpStream;
 use std::ops::RangeInclusive;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -27,7 +27,7 @@ use captures::read_capture;
 use errnos::*;
 use hio_udp::pcapng::{Packet, put_interface, put_section};
 use serde_json::Value;
-use util::{Dir, Ingest, PROGRAM, assert_adds_up, blast, number, run};
+use util::{Dir, Ingest, PROGRAM, assert_adds_up, blast, number, run, wait_until};
 
 fn dir() -> Dir {
     static NUMBER: AtomicUsize = AtomicUsize::new(0);
@@ -362,9 +362,17 @@ fn root_that_cannot_be_given_up_is_one_line() {
 }
 
 /// Datagrams in all captures of a directory, read by somebody else.
+fn paths_in(dir: &Path) -> Vec<PathBuf> {
+    fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect()
+}
+
 fn packets_in(dir: &Path, ending: &str) -> u64 {
-    let paths = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
-    paths.filter(|path| path.to_str().unwrap().ends_with(ending)).map(|path| read_capture(&path).0.len() as u64).sum()
+    let paths = paths_in(dir).into_iter().filter(|path| path.to_str().unwrap().ends_with(ending));
+    paths.map(|path| read_capture(&path).0.len() as u64).sum()
+}
+
+fn bytes_in(dir: &Path) -> u64 {
+    paths_in(dir).iter().map(|path| fs::metadata(path).unwrap().len()).sum()
 }
 
 #[test]
@@ -466,12 +474,14 @@ fn a_segment_that_cannot_be_named_keeps_everything_for_the_next_start() {
     }
 }
 
-/// Makes `calls` of a running ingest fail from now on; false where others' programs cannot be traced.
-fn attach(dir: &Dir, ingest: &Ingest, calls: &str, fault: &str) -> bool {
+/// Makes `calls` of a running ingest fail as long as the strace that is given runs, only those on `path` if there is
+/// one; none where others' programs cannot be traced.
+fn attach(dir: &Dir, ingest: &Ingest, calls: &str, fault: &str, path: Option<&str>) -> Option<Child> {
     let pid = ingest.child.id().to_string();
     let mut strace = Command::new("strace")
         .args(["-f", "-qq", "-o", &dir.join("strace"), "-p", &pid])
         .args(["-e", &format!("trace={calls}"), "-e", &format!("inject={calls}:{fault}")])
+        .args(path.into_iter().flat_map(|path| ["-P", path]))
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
@@ -483,10 +493,10 @@ fn attach(dir: &Dir, ingest: &Ingest, calls: &str, fault: &str) -> bool {
         if strace.try_wait().unwrap().is_some() {
             assert!(!is_thorough(), "strace cannot attach here");
             println!("left out: needs the right to trace a running program");
-            return false;
+            return None;
         }
         if fs::read_dir(format!("/proc/{pid}/task")).unwrap().all(|task| is_traced(task.unwrap())) {
-            return true;
+            return Some(strace);
         }
         thread::yield_now();
     }
@@ -501,7 +511,7 @@ fn a_segment_that_cannot_be_begun_is_told_once_and_a_later_one_is() {
         let dir = dir();
         let (sink, fault) = (format!("pcapng:{}", dir.join("kept")), format!("error={errno}:when=1"));
         let ingest = Ingest::start("127.0.0.1:0", &["--sink", &sink, "--rotate-bytes", "1M"]);
-        if !attach(&dir, &ingest, "openat", &fault) {
+        if attach(&dir, &ingest, "openat", &fault, None).is_none() {
             return;
         }
         let sent = number(&blast(ingest.addr, &["--count", "8000", "--size", "1000", "--rate", "20000"]), "sent");
@@ -544,7 +554,7 @@ fn a_segment_that_cannot_be_compressed_stays_and_no_datagram_is_in_two_files() {
             let (names, others): (Vec<_>, Vec<_>) = said.lines().partition(|line| line.contains("a segment's name"));
             assert_eq!(names.len(), usize::from(calls == "fsync"), "{fault}: {said}");
             assert_one_line(&others.join("\n"), "cannot compress a segment, which stays as it is", &fault);
-            let kept = fs::read_dir(dir.join("kept")).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
+            let kept = paths_in(&dir.0.join("kept"));
             assert_eq!(inspected(&kept), number(&account, "written"), "{calls} {fault}: {kept:?}");
             assert_eq!(kept.iter().filter(|path| !path.to_str().unwrap().ends_with(".zst")).count(), 1, "{kept:?}");
         }
@@ -636,7 +646,7 @@ fn a_call_that_only_tells_or_waits_may_fail_and_nothing_is_lost() {
             let (out, log, kept) = (dir.join("out"), dir.join("log"), dir.join("kept"));
             let sinks = ["--out", &out, "--sink", &format!("jsonl:{log}"), "--sink", &format!("pcapng:{kept}")];
             let ingest = Ingest::start("127.0.0.1:0", &sinks);
-            if !attach(&dir, &ingest, calls, &fault) {
+            if attach(&dir, &ingest, calls, &fault, None).is_none() {
                 return;
             }
             let sent = number(&blast(ingest.addr, &["--count", "300", "--rate", "3000"]), "sent");
@@ -698,14 +708,101 @@ fn a_slow_disk_costs_nothing_that_the_queues_hold() {
     if !can_trace() {
         return;
     }
+    for slow in ["out", "log"] {
+        let dir = dir();
+        let (out, log) = (dir.join("out"), format!("jsonl:{}", dir.join("log")));
+        let (args, slow) = (["--out", &out, "--sink", &log], dir.join(slow));
+        let fault = "delay_enter=200000:when=2+"; // microseconds
+        let Ended { code, account, said } = ingest_through(&dir, "write", fault, Some(&slow), &args);
+        assert_eq!(code, 0, "{said}");
+        assert_eq!((number(&account, "not_written"), number(&account, "kernel_dropped")), (0, 0), "{account}");
+        assert_eq!(packets_in(&dir.0, "out"), number(&account, "delivered"));
+    }
+}
+
+/// Starts an ingest into segments, and makes each write to the open one take so many microseconds until the strace that
+/// is given ends; none where it cannot be traced.
+fn with_slow_segment(dir: &Dir, delay_us: u64, args: &[&str]) -> Option<(Ingest, Child)> {
+    let sink = format!("pcapng:{}", dir.join("kept"));
+    let ingest = Ingest::start("127.0.0.1:0", &[&["--sink", &sink], args].concat());
+    let open = paths_in(&dir.0.join("kept")).remove(0);
+    let strace = attach(dir, &ingest, "write", &format!("delay_enter={delay_us}:when=1+"), open.to_str())?;
+    Some((ingest, strace))
+}
+
+/// Lets the program go on as if nobody had traced it. Asked to end, strace would wait for what it delays.
+fn detach(mut strace: Child) {
+    strace.kill().unwrap();
+    strace.wait().unwrap();
+}
+
+#[test]
+fn a_slow_disk_costs_segments_nothing_that_the_queues_hold() {
+    if !can_trace() {
+        return;
+    }
     let dir = dir();
-    let (out, log) = (dir.join("out"), format!("jsonl:{}", dir.join("log")));
-    // Microseconds.
-    let args = ["--out", &out, "--sink", &log];
-    let Ended { code, account, said } = ingest_through(&dir, "write", "delay_enter=200000:when=2+", Some(&out), &args);
-    assert_eq!(code, 0, "{said}");
-    assert_eq!((number(&account, "not_written"), number(&account, "kernel_dropped")), (0, 0), "{account}");
-    assert_eq!(packets_in(&dir.0, "out"), number(&account, "delivered"));
+    let Some((ingest, _)) = with_slow_segment(&dir, 200_000, &[]) else { return };
+    let sent = number(&blast(ingest.addr, &["--count", "4000", "--size", "1000", "--rate", "40000"]), "sent");
+    let (code, account, said) = ingest.stop();
+    assert_eq!((code, said.as_str()), (0, ""));
+    assert!(hits(&dir) > 2);
+    assert_adds_up(&account, sent);
+    assert_eq!((number(&account, "written"), number(&account, "kernel_dropped")), (sent, 0), "{account}");
+    assert_eq!(packets_in(&dir.0.join("kept"), ".pcapng"), sent);
+}
+
+/// Longer than any test.
+const FOR_EVER_US: u64 = 60_000_000;
+
+#[test]
+fn segments_on_a_stuck_disk_cost_what_the_kernel_counts_and_are_written_when_it_moves_again() {
+    if !can_trace() {
+        return;
+    }
+    let (dir, mut sent) = (dir(), 0);
+    let kept = dir.0.join("kept");
+    let Some((ingest, strace)) = with_slow_segment(&dir, FOR_EVER_US, &["--rcvbuf", "200000"]) else { return };
+    let before = bytes_in(&kept);
+    let mut send = |count: &str| {
+        sent += number(&blast(ingest.addr, &["--count", count, "--size", "1000", "--rate", "40000"]), "sent");
+    };
+    send("40000"); // 40 MB, of which queues and socket hold less than half
+    assert_eq!(bytes_in(&kept), before, "it stands still");
+    detach(strace);
+    wait_until("what the queues held", || bytes_in(&kept) > 10 << 20);
+    send("100");
+    let (code, account, said) = ingest.stop();
+    assert_eq!((code, said.as_str()), (0, ""), "all that was received is written");
+    assert_adds_up(&account, sent);
+    assert_sinks_add_up(&account);
+    assert!(number(&account, "kernel_dropped") > 0 && number(&account, "not_written") == 0, "{account}");
+    assert!(account["sinks"][0]["waited_s"].as_f64().unwrap() > 0.0, "{account}");
+    assert_eq!(packets_in(&kept, ".pcapng"), number(&account, "written"));
+}
+
+#[test]
+fn segments_on_a_disk_that_stays_stuck_do_not_hold_up_the_stop_past_its_deadline() {
+    if !can_trace() {
+        return;
+    }
+    let dir = dir();
+    let Some((ingest, strace)) = with_slow_segment(&dir, FOR_EVER_US, &["--drain", "0.3"]) else { return };
+    let sent = number(&blast(ingest.addr, &["--count", "20000", "--size", "1000", "--rate", "40000"]), "sent");
+    ingest.signal("TERM");
+    let status = format!("/proc/{}/status", ingest.child.id());
+    wait_until("its end", || fs::read_to_string(&status).unwrap().contains("State:\tZ"));
+    detach(strace); // which holds what it delays even behind the end
+    let (code, account, said) = ingest.end();
+    assert_eq!(code, 1, "{said}");
+    assert_one_line(&said, "no call has ended in 300ms", "stuck");
+    assert_adds_up(&account, sent);
+    assert_sinks_add_up(&account);
+    assert_eq!((number(&account, "written"), number(&account, "not_written")), (0, number(&account, "delivered")));
+    // What was received before is whole, and the next start closes or removes it.
+    let next = Ingest::start("127.0.0.1:0", &["--sink", &format!("pcapng:{}", dir.join("kept"))]);
+    assert_eq!(next.stop().0, 0);
+    assert_eq!(paths_in(&dir.0.join("kept")), Vec::<PathBuf>::new());
 }
 
 /// The call that receives, unless io_uring does.

@@ -39,8 +39,8 @@ pub const OPEN: &str = "EMFILE ELOOP EACCES EAGAIN EBADF EBUSY EDQUOT EEXIST EFA
 /// What read(2) names, but for EINTR.
 pub const READ: &str = "EIO EISDIR EAGAIN EBADF EFAULT EINVAL";
 
-/// What write(2) names, but for EINTR.
-pub const WRITE: &str = "EIO ENOSPC EAGAIN EBADF EDESTADDRREQ EDQUOT EFAULT EFBIG EINVAL EPERM EPIPE";
+/// What write(2) names, but for EINTR, and EROFS, which a disk gives that has become read-only by an error of its own.
+pub const WRITE: &str = "EIO ENOSPC EAGAIN EBADF EDESTADDRREQ EDQUOT EFAULT EFBIG EINVAL EPERM EPIPE EROFS";
 
 /// What truncate(2) names for an open file.
 pub const TRUNCATE: &str = "EFBIG EIO EACCES EBADF EINVAL EISDIR ELOOP EPERM EROFS ETXTBSY";

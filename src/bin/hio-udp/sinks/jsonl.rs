@@ -26,6 +26,8 @@ pub struct Jsonl {
     lines_written: u64,
     /// Why no line can go there any more.
     gone: Option<String>,
+    /// It is to be opened anew, which has not worked yet.
+    is_due_anew: bool,
 }
 
 enum Place {
@@ -58,8 +60,8 @@ impl Jsonl {
     }
 
     fn new(place: Place, name: &str) -> Self {
-        let trouble = Trouble::new(name);
-        Self { place, lines: Vec::new(), count: 0, trouble, path: None, lines_written: 0, gone: None }
+        let (lines, trouble) = (Vec::new(), Trouble::new(name));
+        Self { place, lines, count: 0, trouble, path: None, lines_written: 0, gone: None, is_due_anew: false }
     }
 
     /// Begins the file anew if somebody has removed it: what went into it is lost.
@@ -76,6 +78,21 @@ impl Jsonl {
         }
         self.place = Place::open(path, self.trouble.sink())?;
         Ok(())
+    }
+
+    /// Opens the path again if that was asked for; as long as it cannot, the old file takes what comes, wherever it
+    /// lies now.
+    fn open_anew_if_due(&mut self, ledger: &Ledger) {
+        let Some(path) = self.path.as_ref().filter(|_| self.is_due_anew).cloned() else { return };
+        let opened = self.notice_removal(ledger).and_then(|()| match &self.place {
+            Place::File { file, .. } if opening::is_at(file, &path) => Ok(None),
+            _ => Place::open(&path, self.trouble.sink()).map(Some),
+        });
+        match opened {
+            Ok(None) => self.is_due_anew = false,
+            Ok(Some(place)) => (self.place, self.lines_written, self.is_due_anew) = (place, 0, false),
+            Err(error) => self.trouble.failed(ledger, 0, "open it anew", &error),
+        }
     }
 
     /// Writes the lines there are, or counts them where none can be written any more.
@@ -131,6 +148,7 @@ impl Sink for Jsonl {
         if ledger.is_over() {
             return;
         }
+        self.open_anew_if_due(ledger);
         for datagram in chunk.datagrams() {
             line::put_line(&mut self.lines, &datagram);
             self.count += 1;
@@ -143,23 +161,19 @@ impl Sink for Jsonl {
         }
     }
 
-    fn close(&mut self, ledger: &Ledger) {
-        if self.lines_written > 0 {
-            let _ = self.notice_removal(ledger); // its loss counts; nothing is begun any more
-        }
+    fn idle(&mut self, ledger: &Ledger) {
+        self.open_anew_if_due(ledger);
     }
 
     /// Opens the path again, where logrotate and the like have put the old file aside.
     fn reopen(&mut self, ledger: &Ledger) {
-        let result = self.notice_removal(ledger);
-        let Some(path) = &self.path else { return };
-        if matches!(&self.place, Place::File { file, .. } if opening::is_at(file, path)) {
-            return;
-        }
-        match result.and_then(|()| Place::open(path, self.trouble.sink())) {
-            Ok(place) => (self.place, self.lines_written) = (place, 0),
-            // The old file takes what comes, wherever it lies now.
-            Err(error) => self.trouble.failed(ledger, 0, "open it anew", &error),
+        self.is_due_anew = self.path.is_some();
+        self.open_anew_if_due(ledger);
+    }
+
+    fn close(&mut self, ledger: &Ledger) {
+        if self.lines_written > 0 {
+            let _ = self.notice_removal(ledger); // its loss counts; nothing is begun any more
         }
     }
 }
