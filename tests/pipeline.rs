@@ -294,14 +294,23 @@ impl Drop for Bomb {
     }
 }
 
+/// Panics when it is dropped, with another of its kind.
+struct Endless;
+
+impl Drop for Endless {
+    fn drop(&mut self) {
+        resume_unwind(Box::new(Self));
+    }
+}
+
 #[test]
 fn what_panics_while_a_panic_or_a_handler_is_dropped_stops_nothing() {
-    for workers in 0..3 {
+    for (workers, is_endless) in [(0, false), (1, false), (2, false), (0, true), (1, true), (2, true)] {
         let pipeline = Pipeline::builder(config().bc(1)).workers(workers).start_with(|_| {
             let bomb = Bomb;
             move |_| {
                 let _ = &bomb;
-                resume_unwind(Box::new(Bomb));
+                resume_unwind(if is_endless { Box::new(Endless) } else { Box::new(Bomb) });
             }
         });
         let pipeline = pipeline.unwrap();

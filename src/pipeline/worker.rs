@@ -82,10 +82,11 @@ pub(super) fn deliver(handler: &mut Handler, ring: &RecvRing, shard: usize, tall
     }
 }
 
-/// Runs what is the user's own but not the handler: a panic of it ends here too. What it panicked with is never
-/// dropped, which could panic again.
+/// Runs what is the user's own but not the handler: a panic of it ends here too. What it panicked with is dropped; what
+/// that drop panics with never is, as there could be no end.
 pub(super) fn contain(run: impl FnOnce()) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(run)) {
+    let Err(payload) = catch_unwind(AssertUnwindSafe(run)) else { return };
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         mem::forget(payload);
     }
 }
