@@ -72,6 +72,35 @@ fn grouped(number: usize) -> String {
 }
 
 #[test]
+fn captures_that_the_zstd_program_has_compressed_at_any_level_are_read_whole() {
+    let mut bytes = Vec::new();
+    pcapng::put_section(&mut bytes, "test");
+    pcapng::put_interface(&mut bytes, "lo");
+    // Some like each other, some like nothing.
+    let mut seed = 1_u64;
+    for n in 0..1000 {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let text = format!("{n} {} ", seed >> 54).repeat((seed >> 58) as usize + 1);
+        let src = format!("192.0.2.{}:9000", seed >> 57).parse().unwrap();
+        let payload = [text.as_bytes(), &seed.to_le_bytes()].concat();
+        Packet::new(&payload, src, "192.0.2.99:2055".parse().unwrap(), at(n)).put(&mut bytes);
+    }
+    let (plain, packed) = (Scratch::new("inspect-zstd-plain"), Scratch::new("inspect-zstd-packed"));
+    std::fs::write(&plain.0, &bytes).unwrap();
+    for level in ["--fast=3", "-1", "-3", "-6", "-12", "-19"] {
+        let zstd =
+            std::process::Command::new("zstd").args(["-q", "-f", level, plain.arg(), "-o", packed.arg()]).status();
+        if !zstd.is_ok_and(|status| status.success()) {
+            return println!("left out: needs the program zstd");
+        }
+        let report = inspect(&[&packed]);
+        let found = ["udp", "damaged_bytes"].map(|name| number(&report, name));
+        assert_eq!((found, number(&report["files"][0], "bytes")), ([1000, 0], bytes.len() as u64), "{level}: {report}");
+        assert!(report["files"][0]["error"].is_null(), "{level}: {report}");
+    }
+}
+
+#[test]
 fn of_a_compressed_file_both_sizes_are_told() {
     let (file, bytes) = ours("inspect-plain", 300);
     let whole = grouped(bytes.len());

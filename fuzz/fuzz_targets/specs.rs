@@ -23,6 +23,8 @@ mod doctor;
 mod endian;
 #[path = "../../src/bin/hio-udp/events.rs"]
 mod events;
+#[path = "../../src/bin/hio-udp/expansion.rs"]
+mod expansion;
 #[path = "../../src/bin/hio-udp/failure.rs"]
 mod failure;
 #[path = "../../src/bin/hio-udp/headers.rs"]

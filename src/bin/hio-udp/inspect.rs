@@ -38,7 +38,8 @@ pub fn run(options: InspectOptions) -> Result<(), Failure> {
             summary.add(&item);
         }
         let error = reader.take_error().map(|error| error.to_string());
-        let packed_bytes = if is_packed { fs::metadata(path).ok().map(|metadata| metadata.len()) } else { None };
+        let metadata = fs::metadata(path).ok().filter(|metadata| is_packed && metadata.is_file());
+        let packed_bytes = metadata.map(|metadata| metadata.len());
         files.push(FileReport { file, bytes: reader.offset(), is_packed, packed_bytes, error });
         summary.next_file();
     }
@@ -57,7 +58,7 @@ struct FileReport {
     bytes: u64,
     #[serde(skip)]
     is_packed: bool,
-    /// Of the file itself, if it is compressed; absent of standard input.
+    /// Of the file itself, if it is compressed; absent of standard input and pipes.
     #[serde(skip_serializing_if = "Option::is_none")]
     packed_bytes: Option<u64>,
     /// Why it could not be read to its end.

@@ -29,6 +29,7 @@ mod demo;
 mod doctor;
 mod endian;
 mod events;
+mod expansion;
 mod failure;
 mod headers;
 mod heavy;

@@ -7,6 +7,7 @@ use flate2::bufread::MultiGzDecoder;
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
+use crate::expansion::{BLOCK_BYTES_MAX, Expansion};
 use crate::failure::Failure;
 use crate::input::{self, Input};
 use crate::packets::Reader;
@@ -65,10 +66,14 @@ pub fn unpacked(mut raw: Input) -> io::Result<Unpacked> {
 
 /// Reads Zstandard frames, one behind the other.
 ///
-/// The decoder takes as much memory as a frame's window, and refuses more than 100 MiB.
+/// The decoder takes as much memory as a frame's window, and refuses more than 100 MiB. Of a block it takes what that
+/// unpacks to, whatever it is, so a block is looked at before.
 struct Unzstd<R> {
     input: R,
     decoder: FrameDecoder,
+    expansion: Expansion,
+    /// The block that comes next, with its header.
+    block: Vec<u8>,
     is_in_frame: bool,
     /// Why a frame ends early; told once everything before that has been read.
     failure: Option<io::Error>,
@@ -79,17 +84,51 @@ const END_OF_FRAME: [u8; 7] = [1, 0, 0, 0, 0, 0, 0];
 
 impl<R: BufRead> Unzstd<R> {
     fn new(input: R) -> Self {
-        Self { input, decoder: FrameDecoder::new(), is_in_frame: false, failure: None }
+        let (decoder, expansion) = (FrameDecoder::new(), Expansion::default());
+        Self { input, decoder, expansion, block: Vec::new(), is_in_frame: false, failure: None }
     }
 
     /// Unpacks the next block, or ends the frame before one that cannot be.
     fn unpack_block(&mut self) -> io::Result<()> {
         let one = || BlockDecodingStrategy::UptoBlocks(1);
-        if let Err(error) = self.decoder.decode_blocks(&mut self.input, one()) {
-            self.failure = Some(io::Error::other(error));
+        let unpacked = self.read_block().and_then(|()| {
+            // Behind the last block there may be a checksum.
+            let block = self.block.chain(&mut self.input);
+            self.decoder.decode_blocks(block, one()).map_err(io::Error::other)
+        });
+        if let Err(error) = unpacked {
+            self.failure = Some(error);
             self.decoder.decode_blocks(&END_OF_FRAME[..], one()).map_err(io::Error::other)?;
         }
         Ok(())
+    }
+
+    /// Reads the next block, if it does not unpack to more than it may.
+    fn read_block(&mut self) -> io::Result<()> {
+        const HEADER: usize = 3;
+        let invalid = |why: &str| Err(io::Error::new(io::ErrorKind::InvalidData, why));
+        let cut = |error: io::Error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => io::Error::new(error.kind(), "it ends inside a block"),
+            _ => error,
+        };
+        self.block.resize(HEADER, 0);
+        self.input.read_exact(&mut self.block).map_err(cut)?;
+        let header = u32::from_le_bytes([self.block[0], self.block[1], self.block[2], 0]);
+        let (kind, bytes) = (header >> 1 & 3, (header >> 3) as usize);
+        if bytes > BLOCK_BYTES_MAX {
+            return invalid("a block is longer than 128 KiB");
+        }
+        // Of one byte that repeats, there is one.
+        self.block.resize(HEADER + if kind == 1 { 1 } else { bytes }, 0);
+        self.input.read_exact(&mut self.block[HEADER..]).map_err(cut)?;
+        if kind != 2 {
+            return Ok(());
+        }
+        match self.expansion.of_block(&self.block[HEADER..]) {
+            None => invalid("a block is malformed"),
+            Some(bytes) if bytes > BLOCK_BYTES_MAX => invalid("a block unpacks to more than 128 KiB"),
+            Some(_) => Ok(()),
+        }
     }
 
     /// What has been wrong with a frame that was read to its end.
@@ -108,7 +147,7 @@ impl<R: BufRead> Unzstd<R> {
     /// Begins the next frame, or goes past one that is to be skipped.
     fn begin_frame(&mut self) -> io::Result<()> {
         match self.decoder.init(&mut self.input) {
-            Ok(()) => self.is_in_frame = true,
+            Ok(()) => (self.is_in_frame, self.expansion) = (true, Expansion::default()),
             Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame { length, .. })) => {
                 io::copy(&mut self.input.by_ref().take(length.into()), &mut io::sink())?;
             }
@@ -229,6 +268,38 @@ mod tests {
         }
         // A block is 128 KiB, which are some 350 packets.
         assert!(found[0] > 1500 && (500..1300).contains(&found[1]), "{found:?}");
+    }
+
+    /// A frame of ten bytes, and of a block that copies 131,074 bytes `matches` times.
+    fn bomb(matches: usize) -> Vec<u8> {
+        // From its end: a one, then of each match two zeros, for the offset of 1, and sixteen ones, for its length.
+        let mut bits = vec![true];
+        (0..matches).for_each(|_| bits.extend((0..18).map(|bit| bit > 1)));
+        let bits: Vec<bool> = bits.into_iter().rev().collect();
+        let stream = bits.chunks(8).map(|byte| byte.iter().rev().fold(0, |byte, bit| byte << 1 | u8::from(*bit)));
+        // No literals; so many sequences; one code for each of their parts.
+        let mut block = vec![0, (matches >> 8) as u8 + 128, matches as u8, 0x54, 0, 2, 52];
+        block.extend(stream);
+        let head = |is_last: usize, kind: usize, len: usize| (len << 3 | kind << 1 | is_last).to_le_bytes();
+        let mut frame = vec![0x28, 0xB5, 0x2F, 0xFD, 0, 0x38];
+        frame.extend_from_slice(&head(0, 0, 10)[..3]);
+        frame.extend_from_slice(b"0123456789");
+        frame.extend_from_slice(&head(1, 2, block.len())[..3]);
+        frame.extend_from_slice(&block);
+        frame
+    }
+
+    #[test]
+    fn a_zstd_block_that_stands_for_gigabytes_is_refused_before_it_takes_memory() {
+        let unpacked = |matches: usize| {
+            let mut out = Vec::new();
+            let result = Unzstd::new(&bomb(matches)[..]).read_to_end(&mut out);
+            (out.len(), result.map_err(|error| error.to_string()))
+        };
+        let start = std::time::Instant::now();
+        let (bytes, result) = unpacked(30_000); // 3.9 GB
+        assert!(result.unwrap_err().contains("more than 128 KiB") && bytes == 10);
+        assert!(start.elapsed() < std::time::Duration::from_secs(5));
     }
 
     #[test]
