@@ -17,7 +17,8 @@ fn main() -> io::Result<()> {
         std::env::args().nth(1).map_or(10_000, |count| count.parse().expect("want a number of exchanges"));
     // Opened here to have a port each; the doers' enter opens them again where they are.
     let config = PeerConfig::new().ha(("127.0.0.1", 0)).exclusive(true).reopen(true);
-    let echo_peer = BatchPeer::new(config.clone().name("echo"))?;
+    // What is longer would come back cut.
+    let echo_peer = BatchPeer::new(config.clone().name("echo").gram_size(9_000))?;
     let client_peer = Peer::new(config.name("client"))?;
     let service = echo_peer.ha();
 

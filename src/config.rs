@@ -183,9 +183,9 @@ impl PeerConfig {
     }
 
     /// Sets the size in bytes of one slot of a ring, 1 to 65,535; by default
-    /// [`MAX_GRAM_SIZE`].
+    /// [`MAX_GRAM_SIZE`], 1,240.
     ///
-    /// A `BatchPeer` cuts datagrams at it, flags and counts them.
+    /// A `BatchPeer` and a `Pipeline` cut longer datagrams at it, flag and count them.
     #[doc(alias = "MaxGramSize")]
     pub fn gram_size(mut self, bytes: usize) -> Self {
         self.gram_size = bytes;

@@ -9,7 +9,9 @@
 //! use hio_udp::{BatchPeer, PeerConfig, Transport};
 //! use std::time::Duration;
 //!
-//! let mut peer = BatchPeer::new(PeerConfig::new().ha(("127.0.0.1", 0)).reopen(true))?;
+//! // Longer datagrams are cut, flagged and counted; without it, at 1,240 bytes.
+//! let config = PeerConfig::new().ha(("127.0.0.1", 0)).gram_size(9_000);
+//! let mut peer = BatchPeer::new(config.reopen(true))?;
 //! let me = peer.ha();
 //! peer.send_batch([(&b"first"[..], me), (b"second", me)]);
 //! for gram in peer.fill_wait(Duration::from_secs(1))? {
@@ -31,6 +33,9 @@
 //! ```
 //!
 //! - **Sockets own no memory, memory owns no socket.** They meet in one call and part again.
+//! - **Longer datagrams are cut.** A [`BatchPeer`] and a [`Pipeline`] keep 1,240 bytes ([`MAX_GRAM_SIZE`]) of each
+//!   unless [`PeerConfig::gram_size`] asks for more, up to 65,535; one that is cut is flagged
+//!   ([`Gram::truncated`]) and counted ([`Stats::grams_truncated`]). A [`Peer`] keeps 65,535, as hio does.
 //! - **Nothing is lost silently.** Every datagram that reached the socket is counted in [`Stats`] as
 //!   received, undecodable, or dropped by the kernel (Linux).
 //! - **No allocation after open** where datagrams move, on every backend; a test counts them.

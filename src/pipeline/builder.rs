@@ -91,6 +91,9 @@ impl PipelineBuilder {
     }
 
     /// Sets how long a stop may go on passing on what the kernel still holds, by default 5 seconds.
+    ///
+    /// Handlers are not bounded by it: a stop waits for each to return, however long that takes, and with that for
+    /// every ring that is filled already.
     pub fn drain(mut self, longest: Duration) -> Self {
         self.drain = longest;
         self

@@ -41,6 +41,8 @@ pub use worker::Batch;
 
 /// Receives on one port with several threads: readers that fill rings, and workers that a handler runs in.
 ///
+/// Longer datagrams than [`PeerConfig::gram_size`], by default 1,240 bytes, are cut, flagged and counted.
+///
 /// Each *shard* is a socket with a thread that reads it. Filled rings go to the workers, whole; a handler
 /// sees a [`Batch`] and the ring goes back when it returns. Nothing is allocated, copied or locked for
 /// a datagram.
@@ -201,6 +203,9 @@ impl Pipeline {
     /// Sockets take nothing more in; readers pass on what these hold, until the [deadline](PipelineBuilder::drain);
     /// workers see to every full ring; then the sockets are closed. It waits for handlers to return, so it
     /// must not be called in one.
+    ///
+    /// The deadline does not bound handlers, which nobody can interrupt: one that never returns keeps it waiting
+    /// for ever.
     ///
     /// What sockets turn away from then on is counted as left behind, with what could not be read out in time
     /// (Linux). Elsewhere a socket cannot be told to refuse: what it holds at the deadline is not counted.
