@@ -12,7 +12,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::directory;
+use super::directory::{self, Entry};
 use super::ledger::{Ledger, Trouble};
 use super::packer::Packer;
 use super::spec::{Fsync, Limits};
@@ -110,6 +110,14 @@ impl Age {
     }
 }
 
+/// A closed segment, as it is judged.
+struct Closed {
+    path: PathBuf,
+    number: u64,
+    bytes: u64,
+    age: Age,
+}
+
 impl Keeping {
     fn run(mut self, jobs: &Receiver<Job>) {
         self.retain();
@@ -187,42 +195,53 @@ impl Keeping {
         known.get(&number).copied().unwrap_or_else(|| Age::new(Duration::ZERO))
     }
 
+    /// The closed segments, oldest first.
+    fn closed(&mut self) -> io::Result<Vec<Closed>> {
+        let whole = directory::list(&self.dir)?.into_iter().filter(Entry::is_whole);
+        let there = whole.filter_map(|entry| Some((fs::metadata(&entry.path).ok()?, entry)));
+        let closed = there.map(|(metadata, Entry { path, number, .. })| {
+            let (bytes, age) = (metadata.len(), self.age(number, &metadata));
+            Closed { path, number, bytes, age }
+        });
+        let closed: Vec<Closed> = closed.collect();
+        self.ages = Some(closed.iter().map(|segment| (segment.number, segment.age)).collect());
+        Ok(closed)
+    }
+
     /// Removes closed segments, oldest first, that are too old or too many; the newest stays.
     fn retain(&mut self) {
         let Limits { keep_bytes, keep_for, .. } = self.limits;
         if keep_bytes.is_none() && keep_for.is_none() {
             return;
         }
-        let found = match directory::list(&self.dir) {
-            Ok(found) => found,
+        let closed = match self.closed() {
+            Ok(closed) => closed,
             Err(error) => return self.retention.failed_uncounted(0, "look for old segments", &error),
         };
-        let closed: Vec<(directory::Entry, fs::Metadata)> = found
-            .into_iter()
-            .filter(directory::Entry::is_whole)
-            .filter_map(|entry| fs::metadata(&entry.path).ok().map(|metadata| (entry, metadata)))
-            .collect();
-        let ages: HashMap<u64, Age> =
-            closed.iter().map(|(entry, metadata)| (entry.number, self.age(entry.number, metadata))).collect();
-        let ages = self.ages.insert(ages);
-        let mut bytes: u64 = closed.iter().map(|(_, metadata)| metadata.len()).sum();
+        let mut bytes: u64 = closed.iter().map(|segment| segment.bytes).sum();
         let older = closed.split_last().map_or(&[][..], |(_, older)| older);
         let mut is_done = true;
-        for (entry, metadata) in older {
-            let is_too_old = keep_for.is_some_and(|keep_for| ages[&entry.number].now() > keep_for);
-            if !(is_too_old || keep_bytes.is_some_and(|keep_bytes| bytes > keep_bytes)) {
+        for segment in older {
+            let is_too_old = keep_for.is_some_and(|keep_for| segment.age.now() > keep_for);
+            let are_too_many = keep_bytes.is_some_and(|keep_bytes| bytes > keep_bytes);
+            if !(is_too_old || are_too_many) {
                 continue;
             }
-            match fs::remove_file(&entry.path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            match remove(&segment.path) {
+                Ok(()) => bytes -= segment.bytes,
+                Err(error) => {
                     is_done = false;
-                    self.retention.failed_uncounted(0, &format!("remove '{}'", entry.path.display()), &error);
+                    self.retention.failed_uncounted(0, &format!("remove '{}'", segment.path.display()), &error);
                 }
-                _ => bytes -= metadata.len(),
             }
         }
         if is_done {
             self.retention.worked();
         }
     }
+}
+
+/// Removes a file, unless somebody else has.
+fn remove(path: &Path) -> io::Result<()> {
+    fs::remove_file(path).or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
 }
