@@ -12,6 +12,7 @@ use std::io::{BufRead, Write};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::slice;
 use std::time::{Duration, Instant};
 
 use captures::{read_capture, sequence};
@@ -77,6 +78,14 @@ impl<'a> Load<'a> {
     fn send(&mut self, count: &str) {
         self.sent += number(&blast(self.ingest.addr, &["--count", count, "--rate", "20000"]), "sent");
     }
+}
+
+/// Starts an ingest that has received a hundred datagrams, of which `written` tells how many are there.
+fn start_with_a_hundred(args: &[&str], written: impl Fn() -> u64) -> Ingest {
+    let ingest = Ingest::start("127.0.0.1:0", args);
+    Load::to(&ingest).send("100");
+    wait_until("the first hundred", || written() == 100);
+    ingest
 }
 
 /// Waits so long that a failure is over a second ago, after which a sink that works again says so.
@@ -271,20 +280,15 @@ fn a_file_of_lines_that_is_emptied_is_written_to_from_its_start_and_never_filled
 fn a_directory_that_is_removed_and_made_again_is_written_to_again() {
     let dir = Dir::new("made-again");
     let kept = dir.0.join("kept");
-    let ingest = Ingest::start("127.0.0.1:0", &["--sink", &format!("pcapng:{}", kept.display())]);
-    let mut load = Load::to(&ingest);
-    load.send("100");
-    wait_until("the first hundred", || {
-        files(&kept, ".part").iter().any(|path| readable(std::slice::from_ref(path)) == 100)
-    });
+    let sink = format!("pcapng:{}", kept.display());
+    let ingest = start_with_a_hundred(&["--sink", &sink], || readable(&files(&kept, ".part")));
+    let mut load = Load { ingest: &ingest, sent: 100 };
     fs::remove_dir_all(&kept).unwrap();
     load.send("50");
     wait_past_trouble();
     fs::create_dir(&kept).unwrap();
     load.send("30");
-    wait_until("the last thirty", || {
-        files(&kept, ".part").iter().any(|path| readable(std::slice::from_ref(path)) == 30)
-    });
+    wait_until("the last thirty", || readable(&files(&kept, ".part")) == 30);
     let sent = load.sent;
     let (code, account, said) = ingest.stop();
     assert_eq!(code, 1, "{said}");
@@ -297,10 +301,9 @@ fn a_directory_that_is_removed_and_made_again_is_written_to_again() {
 fn a_file_of_lines_that_is_removed_is_begun_anew_and_what_was_in_it_counts_as_lost() {
     let dir = Dir::new("removed-log");
     let log = dir.0.join("log");
-    let ingest = Ingest::start("127.0.0.1:0", &["--sink", &format!("jsonl:{}", log.display())]);
-    let mut load = Load::to(&ingest);
-    load.send("100");
-    wait_until("the first hundred", || lines_so_far(&log) == 100);
+    let sink = format!("jsonl:{}", log.display());
+    let ingest = start_with_a_hundred(&["--sink", &sink], || lines_so_far(&log));
+    let mut load = Load { ingest: &ingest, sent: 100 };
     fs::remove_file(&log).unwrap();
     load.send("50");
     wait_until("the next fifty", || lines_so_far(&log) == 50);
@@ -315,15 +318,15 @@ fn a_file_of_lines_that_is_removed_is_begun_anew_and_what_was_in_it_counts_as_lo
 fn a_file_of_lines_that_cannot_be_opened_anew_is_gone_on_with_until_it_can() {
     let dir = Dir::new("put-aside");
     let (log, aside) = (dir.0.join("log"), dir.0.join("log.1"));
-    let mut ingest = Ingest::start("127.0.0.1:0", &["--sink", &format!("jsonl:{}", log.display())]);
-    let mut sent = 0;
+    let sink = format!("jsonl:{}", log.display());
+    let mut ingest = start_with_a_hundred(&["--sink", &sink], || lines_so_far(&log));
+    let mut sent = 100;
     let mut send_to = |file: &Path, ingest: &Ingest, count: &str, lines: u64| {
         let mut load = Load::to(ingest);
         load.send(count);
         sent += load.sent;
         wait_until("the lines", || lines_so_far(file) == lines);
     };
-    send_to(&log, &ingest, "100", 100);
     fs::rename(&log, &aside).unwrap();
     send_to(&aside, &ingest, "10", 110); // until it is told, it goes on there
     set_limit(&ingest, "nofile=3:1024");
@@ -352,10 +355,9 @@ fn a_file_of_lines_whose_directory_is_removed_is_counted_until_it_is_back() {
     let place = dir.0.join("place");
     fs::create_dir(&place).unwrap();
     let log = place.join("log");
-    let ingest = Ingest::start("127.0.0.1:0", &["--sink", &format!("jsonl:{}", log.display())]);
-    let mut load = Load::to(&ingest);
-    load.send("100");
-    wait_until("the first hundred", || lines_so_far(&log) == 100);
+    let sink = format!("jsonl:{}", log.display());
+    let ingest = start_with_a_hundred(&["--sink", &sink], || lines_so_far(&log));
+    let mut load = Load { ingest: &ingest, sent: 100 };
     fs::remove_dir_all(&place).unwrap();
     load.send("50");
     wait_past_trouble();
@@ -373,16 +375,12 @@ fn a_file_of_lines_whose_directory_is_removed_is_counted_until_it_is_back() {
 fn a_capture_that_is_removed_while_it_is_written_ends_the_ingest_and_counts_as_lost() {
     let dir = Dir::new("removed-out");
     let out = dir.0.join("out");
-    let ingest = Ingest::start("127.0.0.1:0", &["--out", out.to_str().unwrap()]);
-    let mut load = Load::to(&ingest);
-    load.send("100");
-    wait_until("the first hundred", || readable(std::slice::from_ref(&out)) == 100);
+    let ingest = start_with_a_hundred(&["--out", out.to_str().unwrap()], || readable(slice::from_ref(&out)));
     fs::remove_file(&out).unwrap();
-    let sent = load.sent;
     let (code, account, said) = ingest.stop();
     assert_eq!((code, said.lines().count()), (1, 1), "{said}");
     assert!(said.contains(out.to_str().unwrap()) && said.contains("was removed"), "{said}");
-    assert_eq!(written_and_not(&account, sent), (0, 100), "{account}");
+    assert_eq!(written_and_not(&account, 100), (0, 100), "{account}");
 }
 
 #[test]
