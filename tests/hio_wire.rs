@@ -3,18 +3,19 @@
 //! What the kernel must be made to do, and what is told to the log of the program, is tested beside
 //! the source, in `src/fault_tests/`.
 
+#[path = "util/dir.rs"]
+mod dir;
 mod util;
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::Path;
 
+use dir::Dir;
 use hio_udp::{
     BatchPeer, Doist, OpenWireLog, RecvRing, Transport, WireFormat, WireLog, WireLogConfig, WireLogDoer, open_wire_log,
 };
-use util::{
-    PATIENCE, TempDir, TestPeer, any_local, any_local_config, is_nothing_there, opened, receive_one, wire_entry,
-};
+use util::{PATIENCE, TestPeer, any_local, any_local_config, is_nothing_there, opened, receive_one, wire_entry};
 
 for_both_peers!(
     h119_a_sent_datagram_is_an_entry,
@@ -538,7 +539,7 @@ fn h137_the_last_handle_takes_temporary_files_along() {
 
 #[test]
 fn h137_files_that_stay_are_below_the_head_and_named_after_log_and_time() {
-    let head = TempDir::new("h137");
+    let head = Dir::new("h137");
     let config = WireLogConfig::new().filed(true).temp(false).name("bob").head_dir_path(&head.0);
     for (config, endings) in [
         (config.clone(), vec![".rx.log", ".tx.log"]),
@@ -570,7 +571,7 @@ fn h137_files_that_stay_are_below_the_head_and_named_after_log_and_time() {
 
 #[test]
 fn h138_reopened_files_accept_entries() {
-    let head = TempDir::new("h138");
+    let head = Dir::new("h138");
     let log = open_wire_log(WireLogConfig::new().filed(true).samed(true).temp(false).head_dir_path(&head.0)).unwrap();
     let first = log.rx_path().unwrap();
     log.write_rx(b"one", them()).unwrap();

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use program::{Ingest, PROGRAM, Scratch, assert_adds_up, blast, number, run, wait_until};
+use program::{Dir, Ingest, PROGRAM, Scratch, assert_adds_up, blast, number, run, wait_until};
 use serde_json::Value;
 
 fn sum(rows: &Value, name: &str) -> u64 {
@@ -263,10 +263,9 @@ fn privileges_are_given_up_once_the_port_is_bound() {
     if !status("self", "Uid:").starts_with("0\t") {
         return eprintln!("left out: needs root");
     }
-    let dir = std::env::temp_dir().join(format!("hio-udp-user-{}", std::process::id()));
-    std::fs::create_dir(&dir).unwrap();
-    assert!(Command::new("chown").args(["12345:23456", dir.to_str().unwrap()]).status().unwrap().success());
-    let sink = format!("jsonl:{}/lines", dir.display());
+    let dir = Dir::new("user");
+    assert!(Command::new("chown").args(["12345:23456", dir.0.to_str().unwrap()]).status().unwrap().success());
+    let sink = format!("jsonl:{}", dir.join("lines"));
     // A port that only root may bind.
     let port = (600..1000).find(|port| UdpSocket::bind(("127.0.0.1", *port)).is_ok()).unwrap();
     let ingest = Ingest::start(&format!("127.0.0.1:{port}"), &["--user", "12345:23456", "--sink", &sink]);
@@ -281,7 +280,6 @@ fn privileges_are_given_up_once_the_port_is_bound() {
     blast(ingest.addr, &["--count", "5", "--rate", "max"]);
     let (code, account, said) = ingest.stop();
     assert_eq!((code, number(&account, "written")), (0, 5), "{said}");
-    std::fs::remove_dir_all(&dir).unwrap();
 }
 
 #[test]

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 #[path = "util/program.rs"]
 mod util;
-use util::{Ingest, Scratch, blast, limited, number, run};
+use util::{Dir, Ingest, Scratch, blast, limited, number, run};
 
 fn inspect(files: &[&Scratch]) -> Value {
     let names: Vec<&str> = files.iter().map(|file| file.arg()).collect();
@@ -156,9 +156,8 @@ fn an_ingest_is_told_as_it_accounts_for_itself() {
 
 #[test]
 fn all_segments_of_an_ingest_are_told_as_it_accounts_for_itself() {
-    let dir = std::env::temp_dir().join(format!("hio-udp-test-{}-inspect-segments", std::process::id()));
-    std::fs::create_dir(&dir).unwrap();
-    let sink = format!("pcapng:{}", dir.display());
+    let dir = Dir::new("inspect-segments");
+    let sink = format!("pcapng:{}", dir.0.display());
     let args = ["--sink", &sink, "--rotate-bytes", "1M", "--rcvbuf", "20000"];
     let ingest = Ingest::start("127.0.0.1:0", &args);
     for _ in 0..3 {
@@ -168,12 +167,10 @@ fn all_segments_of_an_ingest_are_told_as_it_accounts_for_itself() {
         ingest.signal("CONT");
     }
     let (_, account, said) = ingest.stop();
-    let segments: Vec<Scratch> = std::fs::read_dir(&dir).unwrap().map(|entry| Scratch(entry.unwrap().path())).collect();
+    let segments: Vec<Scratch> =
+        std::fs::read_dir(&dir.0).unwrap().map(|entry| Scratch(entry.unwrap().path())).collect();
     let report = inspect(&segments.iter().collect::<Vec<_>>());
-    let count = segments.len();
-    drop(segments);
-    let _ = std::fs::remove_dir_all(&dir);
-    assert!(count > 1 && number(&report, "lost") > 0, "{account} {said}");
+    assert!(segments.len() > 1 && number(&report, "lost") > 0, "{account} {said}");
     let accounted = [number(&account, "delivered"), number(&account, "kernel_dropped")];
     assert_eq!([number(&report, "udp"), number(&report, "lost")], accounted, "{account} {report}");
 }

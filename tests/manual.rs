@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 #[path = "util/program.rs"]
 mod util;
-use util::{Scratch, run};
+use util::{Dir, Scratch, run};
 
 fn printed(args: &[&str]) -> String {
     let output = run(args);
@@ -15,13 +15,13 @@ fn printed(args: &[&str]) -> String {
 
 #[test]
 fn pages_are_printed_one_by_one_and_written_all_at_once() {
-    let folder = std::env::temp_dir().join(format!("hio-udp-test-{}-manual", std::process::id()));
+    let dir = Dir::new("manual");
+    let folder = dir.0.join("new");
     printed(&["manual", "--out", folder.to_str().unwrap()]);
     for (args, page) in [(&["manual"][..], "hio-udp.1"), (&["manual", "ingest"], "hio-udp-ingest.1")] {
         assert_eq!(std::fs::read_to_string(folder.join(page)).unwrap(), printed(args));
     }
     let pages = std::fs::read_dir(&folder).unwrap().count();
-    std::fs::remove_dir_all(&folder).unwrap();
     let commands = printed(&["--help"]);
     let commands = commands.split("Commands:").nth(1).unwrap().split("Options:").next().unwrap();
     // Each begins a line by two blanks; `help` has no page, the program itself has one.

@@ -15,7 +15,7 @@ mod captures;
 #[path = "util/program.rs"]
 mod util;
 use captures::read_capture;
-use util::{Ingest, PROGRAM, Scratch, assert_adds_up, blast, limited, number, run, send_signal};
+use util::{Dir, Ingest, PROGRAM, Scratch, assert_adds_up, blast, limited, number, run, send_signal};
 
 /// Whether this process, and so every program it starts, was started with SIGHUP ignored (`nohup`).
 fn ignores_hangups() -> bool {
@@ -483,19 +483,16 @@ fn many_sources_of_long_datagrams_share_their_memory() {
 
 #[test]
 fn the_demo_follows_no_link_that_lies_in_wait() {
-    let dir = std::env::temp_dir().join(format!("hio-udp-test-{}-trap", std::process::id()));
-    std::fs::create_dir(&dir).unwrap();
+    let dir = Dir::new("trap");
     std::fs::write(dir.join("victim"), "dear").unwrap();
     // `$$` is the program's own number too, which its file is named after.
     let mut demo = limited(
         "for n in '' -0; do ln -s victim \"$TMPDIR/hio-udp-demo-$$$n.pcapng\"; done",
         &["ingest", "--demo", "--json"],
     );
-    let output = demo.env("TMPDIR", &dir).output().unwrap();
-    let victim = std::fs::read(dir.join("victim")).unwrap();
+    let output = demo.env("TMPDIR", &dir.0).output().unwrap();
+    assert_eq!(std::fs::read(dir.join("victim")).unwrap(), b"dear");
     let account: Value = serde_json::from_slice(&output.stdout).unwrap();
     let is_there = std::path::Path::new(account["file"].as_str().unwrap()).is_file();
-    std::fs::remove_dir_all(&dir).unwrap();
     assert!(output.status.success() && is_there);
-    assert_eq!(victim, b"dear");
 }

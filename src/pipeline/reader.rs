@@ -224,9 +224,8 @@ impl Reader {
 fn refuse_new_datagrams(endpoint: &Endpoint) -> bool {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     {
-        /// BPF_RET | BPF_K: give a constant (linux/filter.h).
-        const RETURN_CONSTANT: u16 = 0x06;
-        let keep_nothing = socket2::SockFilter::new(RETURN_CONSTANT, 0, 0, 0);
+        use super::steering;
+        let keep_nothing = socket2::SockFilter::new(steering::RETURN_CONSTANT, 0, 0, 0);
         let refuse = |to| socket::set(to, |socket| socket.attach_filter(&[keep_nothing]));
         endpoint.socket().and_then(refuse).is_ok()
     }

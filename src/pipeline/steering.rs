@@ -33,7 +33,7 @@ pub enum Spread {
 const LOAD_WORD: u16 = 0x20;
 const MODULO: u16 = 0x94;
 const SKIP_IF_EQUAL: u16 = 0x15;
-const RETURN_CONSTANT: u16 = 0x06;
+pub(super) const RETURN_CONSTANT: u16 = 0x06;
 const RETURN_LOADED: u16 = 0x16;
 /// SKF_AD_OFF, which is −0x1000, and SKF_AD_CPU, SKF_AD_RANDOM.
 const THE_PROCESSOR: u32 = 0xFFFF_F000 + 36;

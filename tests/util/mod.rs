@@ -192,23 +192,6 @@ pub fn left_out(why: &str) {
     println!("left out: {why}");
 }
 
-/// A directory of one test's own, gone when the test ends.
-pub struct TempDir(pub std::path::PathBuf);
-
-impl TempDir {
-    pub fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("hio-udp-test-{}-{name}", std::process::id()));
-        std::fs::create_dir(&path).expect("a new directory");
-        Self(path)
-    }
-}
-
-impl Drop for TempDir {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
 /// The entry hio writes for one datagram on an IPv4 socket.
 pub fn wire_entry(dx: &str, who: SocketAddr, data: &[u8]) -> Vec<u8> {
     let who = format!("('{}', {})", who.ip(), who.port());
