@@ -57,11 +57,23 @@ pub fn unpacked(mut raw: Input) -> io::Result<Unpacked> {
     raw.by_ref().take(MAGIC_BYTES as u64).read_to_end(&mut begins)?;
     let raw = Cursor::new(begins.clone()).chain(raw);
     let (input, is_packed): (Input, _) = match begins[..] {
-        [0x1F, 0x8B, ..] => (Box::new(MultiGzDecoder::new(BufReader::new(raw))), true),
+        [0x1F, 0x8B, ..] => (Box::new(InPieces(MultiGzDecoder::new(BufReader::new(raw)))), true),
         [0x28, 0xB5, 0x2F, 0xFD] => (Box::new(Unzstd::new(BufReader::new(raw))), true),
         _ => (Box::new(raw), false),
     };
     Ok(Unpacked { input, begins, is_packed })
+}
+
+/// Reads so many bytes at a time: where gzip's decoder meets damage, what it has unpacked in the same call is lost.
+pub const PIECE_BYTES: usize = 1024;
+
+struct InPieces<R>(R);
+
+impl<R: Read> Read for InPieces<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let count = into.len().min(PIECE_BYTES);
+        self.0.read(&mut into[..count])
+    }
 }
 
 /// Reads Zstandard frames, one behind the other.
@@ -255,6 +267,24 @@ mod tests {
         ] {
             assert_eq!(read(name, &bytes), (1000, vec![], None), "{name}");
         }
+    }
+
+    #[test]
+    fn of_a_damaged_gzip_file_less_than_a_piece_in_front_of_the_damage_is_lost() {
+        let mut file = gzip(&capture());
+        let damage = file.len() / 2;
+        file[damage..damage + 40].fill(0xff);
+        let out = |step: usize| {
+            let mut input = unpacked(Box::new(Cursor::new(file.clone()))).unwrap().input;
+            let (mut part, mut out) = (vec![0; step], 0);
+            while let Ok(count) = input.read(&mut part) {
+                assert!(count > 0, "the damage is not noticed");
+                out += count;
+            }
+            out
+        };
+        let (most, ours) = (out(1), out(256 << 10));
+        assert!(most > 100_000 && most - ours < PIECE_BYTES, "{ours} of {most}");
     }
 
     #[test]
