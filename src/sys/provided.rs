@@ -130,3 +130,25 @@ impl Drop for Entries {
         unsafe { alloc::dealloc(self.first.as_ptr().cast(), self.layout) };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_is_laid_as_the_kernel_reads_it_and_the_tail_stands_in_its_last_two_bytes() {
+        // SAFETY: an entry is made of integers; zeroes are valid.
+        let mut entry: BufRingEntry = unsafe { std::mem::zeroed() };
+        let (addr, len, bid) = (0x0807_0605_0403_0201_u64, 0x0C0B_0A09_u32, 0x0E0D_u16);
+        entry.set_addr(addr);
+        entry.set_len(len);
+        entry.set_bid(bid);
+        // SAFETY: 16 bytes, as is asserted above, all of them initialised.
+        let bytes = unsafe { (&raw const entry).cast::<[u8; 16]>().read() };
+        // `io_uring_buf`: addr, len, bid, resv; the last is the tail in `io_uring_buf_ring` (linux/io_uring.h).
+        assert_eq!(bytes[..], [&addr.to_ne_bytes()[..], &len.to_ne_bytes(), &bid.to_ne_bytes(), &[0, 0]].concat());
+        // SAFETY: the pointer leads to an entry.
+        let tail = unsafe { BufRingEntry::tail(&raw const entry) };
+        assert_eq!(tail.addr() - (&raw const entry).addr(), 14);
+    }
+}
