@@ -286,9 +286,9 @@ fn dir_bytes(dir: &Path) -> u64 {
     fs::read_dir(dir).unwrap().filter_map(|entry| Some(entry.unwrap().metadata().ok()?.len())).sum()
 }
 
-/// Packets that can be read from the start of a file.
+/// Packets that can be read from the start of a file; none if it is not there any more.
 fn readable(path: &Path) -> usize {
-    let Ok(mut reader) = PcapNgReader::new(fs::File::open(path).unwrap()) else { return 0 };
+    let Some(mut reader) = fs::File::open(path).ok().and_then(|file| PcapNgReader::new(file).ok()) else { return 0 };
     let mut count = 0;
     while let Some(Ok(block)) = reader.next_block() {
         count += usize::from(matches!(block, Block::EnhancedPacket(_)));
@@ -419,6 +419,59 @@ fn retention_removes_the_oldest_segments_and_nothing_else() {
     let before = left.last().unwrap();
     wait_until("the removal of the old ones", || !before.exists() && segments(&dir.0).len() == 1);
     assert_eq!(ingest.stop().0, 0);
+}
+
+/// Sends datagrams of 1000 bytes, and waits until so many more can be read.
+fn send_and_wait(ingest: &Ingest, dir: &Path, count: usize) {
+    let in_all = || files(dir, "").iter().map(|path| readable(path)).sum::<usize>();
+    let before = in_all();
+    blast(ingest.addr, &["--count", &count.to_string(), "--size", "1000", "--rate", "20000"]);
+    wait_until("what was sent", || in_all() >= before + count);
+}
+
+#[test]
+fn what_is_open_counts_for_keep_bytes_too_and_the_newest_closed_segment_stays() {
+    let dir = Dir::new("keep-open");
+    let name = format!("pcapng:{}", dir.0.display());
+    let ingest = Ingest::start("127.0.0.1:0", &["--sink", &name, "--keep-bytes", "2M"]);
+    for number in 1..=3 {
+        send_and_wait(&ingest, &dir.0, 500); // half a megabyte
+        ingest.signal("USR1");
+        wait_until("a closed segment", || segments(&dir.0).len() == number);
+    }
+    let closed = segments(&dir.0);
+    for (more, left) in [(800, 1), (2000, 2)] {
+        blast(ingest.addr, &["--count", &more.to_string(), "--size", "1000", "--rate", "20000"]);
+        wait_until("the removal of the oldest", || segments(&dir.0) == closed[left..]);
+    }
+    assert!(dir_bytes(&dir.0) > 2 << 20, "the newest closed one stays beside the open one");
+    assert_eq!(ingest.stop().0, 0);
+}
+
+#[test]
+fn no_segment_is_longer_than_asked_for() {
+    let dir = Dir::new("exact");
+    let name = format!("pcapng:{}", dir.0.display());
+    // How long one is with two times ten datagrams.
+    let first = Ingest::start("127.0.0.1:0", &["--sink", &name]);
+    let bind = first.addr.to_string();
+    let send_twice = |ingest: &Ingest| (0..2).for_each(|_| send_and_wait(ingest, &dir.0, 10));
+    send_twice(&first);
+    assert_eq!(first.stop().0, 0);
+    let len = dir_bytes(&dir.0);
+    fs::remove_file(&segments(&dir.0)[0]).unwrap();
+    for less in [1, 63, 64, 65] {
+        let most = len - less;
+        let ingest = Ingest::start(&bind, &["--sink", &name, "--rotate-bytes", &most.to_string()]);
+        send_twice(&ingest);
+        assert_eq!(ingest.stop().0, 0);
+        assert_eq!(read_segments(&dir.0).len(), 20);
+        for path in segments(&dir.0) {
+            let len = fs::metadata(&path).unwrap().len();
+            assert!(len <= most, "{len} bytes, not {most}");
+            fs::remove_file(path).unwrap();
+        }
+    }
 }
 
 #[test]

@@ -195,17 +195,20 @@ impl Keeping {
         known.get(&number).copied().unwrap_or_else(|| Age::new(Duration::ZERO))
     }
 
-    /// The closed segments, oldest first.
-    fn closed(&mut self) -> io::Result<Vec<Closed>> {
-        let whole = directory::list(&self.dir)?.into_iter().filter(Entry::is_whole);
-        let there = whole.filter_map(|entry| Some((fs::metadata(&entry.path).ok()?, entry)));
-        let closed = there.map(|(metadata, Entry { path, number, .. })| {
+    /// The closed segments, oldest first, and the bytes of all files, what is open and half packed too.
+    fn closed(&mut self) -> io::Result<(Vec<Closed>, u64)> {
+        let found = directory::list(&self.dir)?.into_iter();
+        let there: Vec<(fs::Metadata, Entry)> =
+            found.filter_map(|entry| Some((fs::metadata(&entry.path).ok()?, entry))).collect();
+        let all_bytes = there.iter().map(|(metadata, _)| metadata.len()).sum();
+        let whole = there.into_iter().filter(|(_, entry)| entry.is_whole());
+        let closed = whole.map(|(metadata, Entry { path, number, .. })| {
             let (bytes, age) = (metadata.len(), self.age(number, &metadata));
             Closed { path, number, bytes, age }
         });
         let closed: Vec<Closed> = closed.collect();
         self.ages = Some(closed.iter().map(|segment| (segment.number, segment.age)).collect());
-        Ok(closed)
+        Ok((closed, all_bytes))
     }
 
     /// Removes closed segments, oldest first, that are too old or too many; the newest stays.
@@ -214,11 +217,10 @@ impl Keeping {
         if keep_bytes.is_none() && keep_for.is_none() {
             return;
         }
-        let closed = match self.closed() {
-            Ok(closed) => closed,
+        let (closed, mut bytes) = match self.closed() {
+            Ok(found) => found,
             Err(error) => return self.retention.failed_uncounted(0, "look for old segments", &error),
         };
-        let mut bytes: u64 = closed.iter().map(|segment| segment.bytes).sum();
         let older = closed.split_last().map_or(&[][..], |(_, older)| older);
         let mut is_done = true;
         for segment in older {

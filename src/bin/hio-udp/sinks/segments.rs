@@ -25,6 +25,8 @@ use super::{Sink, opening};
 
 /// A segment's length in bytes unless another is asked for.
 pub const ROTATE_BYTES: u64 = 256 << 20;
+/// What may come behind a chunk: statistics because of drops, and those that a segment ends with.
+const STATISTICS_BYTES: u64 = 2 * 64;
 /// How often [`Fsync::Interval`] asks for what was written to be on the disk.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
 
@@ -132,7 +134,7 @@ impl Segments {
     /// Whether the open segment is to end before `more` bytes come to it.
     fn is_due(&self, more: usize) -> bool {
         let Some(segment) = self.open.as_ref().filter(|segment| segment.packets > 0) else { return false };
-        segment.capture.len + more as u64 > self.limits.rotate_bytes.unwrap_or(ROTATE_BYTES)
+        segment.capture.len + more as u64 + STATISTICS_BYTES > self.limits.rotate_bytes.unwrap_or(ROTATE_BYTES)
             || self.limits.rotate_every.is_some_and(|every| segment.since.elapsed() >= every)
     }
 

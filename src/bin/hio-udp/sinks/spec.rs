@@ -79,7 +79,8 @@ impl Spec {
 /// How the segments of `pcapng:DIR` follow each other, and how long they stay.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct Limits {
-    /// A segment of pcapng:DIR ends at this size; K, M, G may stand behind (1024, …). [default: 256M]
+    /// A segment of pcapng:DIR is no longer than this, or than what is handed over at once, up to 1.1M; K, M, G may
+    /// stand behind (1024, …). [default: 256M]
     #[arg(long, value_name = "BYTES", value_parser = size)]
     pub rotate_bytes: Option<u64>,
 
@@ -87,7 +88,7 @@ pub struct Limits {
     #[arg(long, value_name = "S", value_parser = period)]
     pub rotate_every: Option<Duration>,
 
-    /// Remove the oldest closed segments when all together are larger.
+    /// Remove the oldest closed segments, but for the newest, when all files together are larger, what is open too.
     #[arg(long, value_name = "BYTES", value_parser = size)]
     pub keep_bytes: Option<u64>,
 
