@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use program::{Dir, Ingest, PROGRAM, Scratch, assert_adds_up, blast, number, run, wait_until};
+use program::{Ingest, PROGRAM, Scratch, assert_adds_up, blast, number, run, wait_until};
 use serde_json::Value;
 
 fn sum(rows: &Value, name: &str) -> u64 {
@@ -263,7 +263,7 @@ fn privileges_are_given_up_once_the_port_is_bound() {
     if !status("self", "Uid:").starts_with("0\t") {
         return eprintln!("left out: needs root");
     }
-    let dir = Dir::new("user");
+    let dir = program::Dir::new("user");
     assert!(Command::new("chown").args(["12345:23456", dir.0.to_str().unwrap()]).status().unwrap().success());
     let sink = format!("jsonl:{}", dir.join("lines"));
     // A port that only root may bind.
