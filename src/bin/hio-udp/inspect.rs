@@ -33,7 +33,7 @@ pub fn run(options: InspectOptions) -> Result<(), Failure> {
     let mut files = Vec::new();
     for path in &options.files {
         let file = path.to_string_lossy().into_owned();
-        let Capture { mut reader, is_packed } = unpack::open(path, &Stop::default())?;
+        let Capture { mut reader, is_packed, .. } = unpack::open(path, &Stop::default())?;
         while let Some(item) = reader.next() {
             summary.add(&item);
         }

@@ -115,6 +115,13 @@ impl<R: Read> Reader<R> {
         Ok(Self { window, format, handed_out: 0, error: None })
     }
 
+    /// Whether the next block or record has been read already, as a whole.
+    pub fn is_next_ahead(&mut self) -> bool {
+        self.window.skip(std::mem::take(&mut self.handed_out));
+        let format = &self.format;
+        matches!(self.window.without_reading(|window| format.front(window)), Front::Whole(_))
+    }
+
     /// Bytes gone past so far.
     pub fn offset(&self) -> u64 {
         self.window.offset()

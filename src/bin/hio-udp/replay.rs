@@ -22,7 +22,7 @@ use crate::packets::{Item, Nanos, SECOND};
 use crate::sender::{self, Sender};
 use crate::status::TextLine;
 use crate::stop::{self, Stop};
-use crate::unpack;
+use crate::unpack::{self, Capture};
 
 /// Datagrams a batch at most.
 const BATCH: usize = 64;
@@ -162,12 +162,18 @@ impl Replay {
     }
 
     fn replay_file(&mut self, file: &Path, allow_cut: bool) -> Result<(), Failure> {
-        let mut reader = match unpack::open(file, &self.stop) {
+        let Capture { mut reader, readiness, .. } = match unpack::open(file, &self.stop) {
             Err(_) if self.stop.asked() => return Ok(()),
-            opened => opened?.reader,
+            opened => opened?,
         };
         self.pace.begin_file();
-        while let Some(item) = reader.next() {
+        loop {
+            // What is in the batch is due, and does not wait for what somebody writes later.
+            let is_still = readiness.as_ref().is_some_and(|input| !(reader.is_next_ahead() || input.is_ready()));
+            if is_still {
+                self.flush()?;
+            }
+            let Some(item) = reader.next() else { break };
             if self.stop.asked() {
                 break;
             }

@@ -9,7 +9,7 @@ use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
 use crate::expansion::{BLOCK_BYTES_MAX, Expansion};
 use crate::failure::Failure;
-use crate::input::{self, Input};
+use crate::input::{self, Input, Readiness};
 use crate::packets::Reader;
 use crate::stop::Stop;
 
@@ -18,6 +18,8 @@ const MAGIC_BYTES: usize = 4;
 /// An open capture.
 pub struct Capture {
     pub reader: Reader<Input>,
+    /// Of what it is read from, if that may stand still.
+    pub readiness: Option<Readiness>,
     /// Whether what is read was compressed.
     pub is_packed: bool,
 }
@@ -26,7 +28,7 @@ pub struct Capture {
 pub fn open(path: &Path, stop: &Stop) -> Result<Capture, Failure> {
     let name = path.display();
     let failed = |error: io::Error| Failure::run(format!("cannot read '{name}': {error}; give a pcap or pcapng file"));
-    let raw = input::open(path, stop).map_err(failed)?;
+    let (raw, readiness) = input::open(path, stop).map_err(failed)?;
     let Unpacked { input, begins, is_packed } = unpacked(raw).map_err(failed)?;
     let reader = Reader::new(input).map_err(|error| {
         if let Some(error) = error {
@@ -40,7 +42,7 @@ pub fn open(path: &Path, stop: &Stop) -> Result<Capture, Failure> {
             "'{name}' is no capture: {begins}; want pcap or pcapng, as it is or compressed by gzip or zstd"
         ))
     })?;
-    Ok(Capture { reader, is_packed })
+    Ok(Capture { reader, readiness, is_packed })
 }
 
 /// What comes out of some input.

@@ -53,6 +53,14 @@ impl<R: Read> Window<R> {
         self.ahead()
     }
 
+    /// What can be seen if nothing more is read.
+    pub fn without_reading<T>(&mut self, look: impl FnOnce(&mut Self) -> T) -> T {
+        let was_at_end = std::mem::replace(&mut self.is_at_end, true);
+        let seen = look(self);
+        self.is_at_end = was_at_end;
+        seen
+    }
+
     /// Goes past the next `count` bytes, which were looked at before.
     pub fn skip(&mut self, count: usize) {
         debug_assert!(count <= self.end - self.start);
