@@ -87,6 +87,17 @@ fn a_start_that_fails_leaves_the_file_of_out_as_it_was_and_makes_none_that_was_n
 }
 
 #[test]
+fn a_demo_that_cannot_start_leaves_no_file() {
+    let dir = Dir::new("failed-demo");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let metrics = listener.local_addr().unwrap().to_string();
+    let mut command = Command::new(PROGRAM);
+    let output = command.args(["ingest", "--demo", "--metrics", &metrics]).env("TMPDIR", &dir.0).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(fs::read_dir(&dir.0).unwrap().count(), 0);
+}
+
+#[test]
 #[cfg(target_os = "linux")] // for its `date`
 fn links_under_the_names_of_coming_segments_are_left_alone() {
     let dir = Dir::new("segments");
