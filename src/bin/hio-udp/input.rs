@@ -28,6 +28,7 @@ pub fn is_read_once(path: &Path) -> bool {
 }
 
 /// Tells of something that may stand still whether a read of it would give something, or its end, at once.
+#[cfg_attr(not(unix), allow(dead_code))]
 pub struct Readiness {
     #[cfg(unix)]
     file: Rc<File>,
