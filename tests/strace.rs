@@ -311,6 +311,7 @@ fn a_call_that_fails_at_the_start_of_an_ingest_is_one_line_or_does_no_harm() {
         Row { calls: "io_uring_register", path: None, errnos: RING_REGISTER, places: 1..=2, works: true },
         Row { calls: "io_uring_enter", path: None, errnos: RING_ENTER, places: 1..=2, works: true },
         Row { calls: "openat", path: Some("conf"), errnos: OPEN, places: 1..=1, works: false },
+        Row { calls: "fcntl", path: Some("out"), errnos: "EINVAL EMFILE", places: 1..=3, works: false },
         Row { calls: "openat", path: Some("out"), errnos: OPEN, places: 1..=1, works: false },
         Row { calls: "openat", path: Some("log"), errnos: OPEN, places: 1..=1, works: false },
         // To lock it, and to look what is in it.
