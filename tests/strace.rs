@@ -721,6 +721,46 @@ fn a_slow_disk_costs_nothing_that_the_queues_hold() {
     }
 }
 
+#[test]
+fn killed_at_any_call_that_closes_or_packs_a_segment_it_is_in_one_file_after_the_next_start() {
+    if !can_trace() {
+        return;
+    }
+    // The first and the second of a thread, or those with a name of such an ending.
+    for (calls, when, ending) in [
+        ("fsync", 1, None),
+        ("rename", 1, Some(".part")),
+        ("fsync", 2, None),
+        ("utimensat", 1, None),
+        ("rename", 1, Some(".zst.part")),
+        ("unlink", 1, None),
+    ] {
+        for again in [&[][..], &["--zstd"]] {
+            let dir = dir();
+            let (kept, sink) = (dir.0.join("kept"), format!("pcapng:{}", dir.join("kept")));
+            let mut ingest = Ingest::start("127.0.0.1:0", &["--sink", &sink, "--zstd"]);
+            let closed = paths_in(&kept).remove(0).with_extension("");
+            let path = ending.map(|ending| format!("{}{ending}", closed.display()));
+            let fault = format!("signal=SIGKILL:when={when}");
+            let Some(mut strace) = attach(&dir, &ingest, calls, &fault, path.as_deref()) else { return };
+            blast(ingest.addr, &["--count", "500", "--rate", "20000"]);
+            wait_until("all that was sent", || inspected(&paths_in(&kept)) == 500);
+            ingest.signal("USR1");
+            wait_until("the kill", || ingest.child.try_wait().unwrap().is_some());
+            strace.wait().unwrap();
+            let left = paths_in(&kept);
+            let next = Ingest::start("127.0.0.1:0", &[&["--sink", &sink], again].concat());
+            assert_eq!(next.stop().0, 0);
+            let now = paths_in(&kept);
+            assert_eq!(
+                (now.len(), inspected(&now)),
+                (1, 500),
+                "{calls} {when} {ending:?} {again:?}: {left:?}, {now:?}"
+            );
+        }
+    }
+}
+
 /// Starts an ingest into segments, and makes each write to the open one take so many microseconds until the strace that
 /// is given ends; none where it cannot be traced.
 fn with_slow_segment(dir: &Dir, delay_us: u64, args: &[&str]) -> Option<(Ingest, Child)> {
