@@ -712,7 +712,8 @@ fn a_slow_disk_costs_nothing_that_the_queues_hold() {
     for slow in ["out", "log"] {
         let dir = dir();
         let (out, log) = (dir.join("out"), format!("jsonl:{}", dir.join("log")));
-        let (args, slow) = (["--out", &out, "--sink", &log], dir.join(slow));
+        // The socket takes all of it, if it may: it is not the processor that is slow here.
+        let (args, slow) = (["--out", &out, "--sink", &log, "--rcvbuf", "8000000"], dir.join(slow));
         let fault = "delay_enter=200000:when=2+"; // microseconds
         let Ended { code, account, said } = ingest_through(&dir, "write", fault, Some(&slow), &args);
         assert_eq!(code, 0, "{said}");
@@ -783,7 +784,7 @@ fn a_slow_disk_costs_segments_nothing_that_the_queues_hold() {
         return;
     }
     let dir = dir();
-    let Some((ingest, _)) = with_slow_segment(&dir, 200_000, &[]) else { return };
+    let Some((ingest, _)) = with_slow_segment(&dir, 200_000, &["--rcvbuf", "8000000"]) else { return };
     let sent = number(&blast(ingest.addr, &["--count", "4000", "--size", "1000", "--rate", "40000"]), "sent");
     let (code, account, said) = ingest.stop();
     assert_eq!((code, said.as_str()), (0, ""));
