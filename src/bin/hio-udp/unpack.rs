@@ -15,6 +15,11 @@ use crate::stop::Stop;
 
 const MAGIC_BYTES: usize = 4;
 
+/// What a frame of Zstandard begins with.
+const FRAME: &[u8] = &[0x28, 0xB5, 0x2F, 0xFD];
+/// That and its descriptor.
+const FIXED_BYTES: usize = MAGIC_BYTES + 1;
+
 /// An open capture.
 pub struct Capture {
     pub reader: Reader<Input>,
@@ -58,9 +63,10 @@ pub fn unpacked(mut raw: Input) -> io::Result<Unpacked> {
     let mut begins = Vec::with_capacity(MAGIC_BYTES);
     raw.by_ref().take(MAGIC_BYTES as u64).read_to_end(&mut begins)?;
     let raw = Cursor::new(begins.clone()).chain(raw);
-    let (input, is_packed): (Input, _) = match begins[..] {
+    let (input, is_packed): (Input, _) = match &begins[..] {
         [0x1F, 0x8B, ..] => (Box::new(InPieces(MultiGzDecoder::new(BufReader::new(raw)))), true),
-        [0x28, 0xB5, 0x2F, 0xFD] => (Box::new(Unzstd::new(BufReader::new(raw))), true),
+        // A frame, or one that is to be skipped.
+        FRAME | [0x50..=0x5F, 0x2A, 0x4D, 0x18] => (Box::new(Unzstd::new(BufReader::new(raw))), true),
         _ => (Box::new(raw), false),
     };
     Ok(Unpacked { input, begins, is_packed })
@@ -80,8 +86,8 @@ impl<R: Read> Read for InPieces<R> {
 
 /// Reads Zstandard frames, one behind the other.
 ///
-/// The decoder takes as much memory as a frame's window, and refuses more than 100 MiB. Of a block it takes what that
-/// unpacks to, whatever it is, so a block is looked at before.
+/// The decoder takes as much memory as a frame's window and as a block unpacks to, whatever they say, so both are
+/// looked at before.
 struct Unzstd<R> {
     input: R,
     decoder: FrameDecoder,
@@ -92,6 +98,9 @@ struct Unzstd<R> {
     /// Why a frame ends early; told once everything before that has been read.
     failure: Option<io::Error>,
 }
+
+/// The largest window of a frame: what zstd itself takes unless it is told otherwise.
+const WINDOW_BYTES_MAX: u64 = 128 << 20;
 
 /// A last block with nothing in it, and a checksum: the decoder keeps its window back until it has seen one.
 const END_OF_FRAME: [u8; 7] = [1, 0, 0, 0, 0, 0, 0];
@@ -120,17 +129,13 @@ impl<R: BufRead> Unzstd<R> {
     /// Reads the next block, if it does not unpack to more than it may.
     fn read_block(&mut self) -> io::Result<()> {
         const HEADER: usize = 3;
-        let invalid = |why: &str| Err(io::Error::new(io::ErrorKind::InvalidData, why));
-        let cut = |error: io::Error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => io::Error::new(error.kind(), "it ends inside a block"),
-            _ => error,
-        };
+        let cut = |error| cut(error, "a block");
         self.block.resize(HEADER, 0);
         self.input.read_exact(&mut self.block).map_err(cut)?;
         let header = u32::from_le_bytes([self.block[0], self.block[1], self.block[2], 0]);
         let (kind, bytes) = (header >> 1 & 3, (header >> 3) as usize);
         if bytes > BLOCK_BYTES_MAX {
-            return invalid("a block is longer than 128 KiB");
+            return Err(invalid("a block is longer than 128 KiB"));
         }
         // Of one byte that repeats, there is one.
         self.block.resize(HEADER + if kind == 1 { 1 } else { bytes }, 0);
@@ -139,8 +144,8 @@ impl<R: BufRead> Unzstd<R> {
             return Ok(());
         }
         match self.expansion.of_block(&self.block[HEADER..]) {
-            None => invalid("a block is malformed"),
-            Some(bytes) if bytes > BLOCK_BYTES_MAX => invalid("a block unpacks to more than 128 KiB"),
+            None => Err(invalid("a block is malformed")),
+            Some(bytes) if bytes > BLOCK_BYTES_MAX => Err(invalid("a block unpacks to more than 128 KiB")),
             Some(_) => Ok(()),
         }
     }
@@ -152,7 +157,7 @@ impl<R: BufRead> Unzstd<R> {
         match self.failure.take() {
             Some(error) => Err(error),
             None if told.is_some() && told != self.decoder.get_calculated_checksum() => {
-                Err(io::Error::new(io::ErrorKind::InvalidData, "the checksum of a frame is not that of its content"))
+                Err(invalid("the checksum of a frame is not that of its content"))
             }
             None => Ok(()),
         }
@@ -160,7 +165,12 @@ impl<R: BufRead> Unzstd<R> {
 
     /// Begins the next frame, or goes past one that is to be skipped.
     fn begin_frame(&mut self) -> io::Result<()> {
-        match self.decoder.init(&mut self.input) {
+        let header = self.read_header().map_err(|error| cut(error, "the header of a frame"))?;
+        if window_bytes(&header).is_some_and(|bytes| bytes > WINDOW_BYTES_MAX) {
+            return Err(invalid("a frame wants a window of more than 128 MiB, or is as long without one"));
+        }
+        self.decoder = FrameDecoder::new(); // one that is used again has another limit of its own
+        match self.decoder.init(&header[..]) {
             Ok(()) => (self.is_in_frame, self.expansion) = (true, Expansion::default()),
             Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame { length, .. })) => {
                 io::copy(&mut self.input.by_ref().take(length.into()), &mut io::sink())?;
@@ -169,6 +179,39 @@ impl<R: BufRead> Unzstd<R> {
         }
         Ok(())
     }
+
+    /// Reads what a frame begins with, up to its first block or to what is to be skipped.
+    fn read_header(&mut self) -> io::Result<Vec<u8>> {
+        let mut header = vec![0; FIXED_BYTES];
+        self.input.read_exact(&mut header)?;
+        let len = if header.starts_with(FRAME) { FIXED_BYTES + fields(header[4]).iter().sum::<usize>() } else { 8 };
+        header.resize(len, 0);
+        self.input.read_exact(&mut header[FIXED_BYTES..])?;
+        Ok(header)
+    }
+}
+
+/// Bytes of a frame's fields, by its descriptor: of its window, its dictionary's number and its content's size.
+fn fields(descriptor: u8) -> [usize; 3] {
+    let has_window = descriptor >> 5 & 1 == 0;
+    let dictionary = [0, 1, 2, 4][usize::from(descriptor & 3)];
+    let size = [usize::from(!has_window), 2, 4, 8][usize::from(descriptor >> 6)];
+    [has_window.into(), dictionary, size]
+}
+
+/// How much of what has been unpacked a frame wants to be kept: its window, or all of it.
+fn window_bytes(header: &[u8]) -> Option<u64> {
+    if !header.starts_with(FRAME) {
+        return None;
+    }
+    let [window, dictionary, size] = fields(header[4]);
+    if window == 1 {
+        let (exponent, eighths) = (header[FIXED_BYTES] >> 3, header[FIXED_BYTES] & 7);
+        return Some((8 + u64::from(eighths)) << (7 + exponent));
+    }
+    let mut bytes = [0; 8];
+    bytes[..size].copy_from_slice(&header[FIXED_BYTES + dictionary..]);
+    Some(u64::from_le_bytes(bytes))
 }
 
 impl<R: BufRead> Read for Unzstd<R> {
@@ -192,6 +235,18 @@ impl<R: BufRead> Read for Unzstd<R> {
             }
         }
     }
+}
+
+/// What is told where the input ends inside of something.
+fn cut(error: io::Error, inside: &str) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => io::Error::new(error.kind(), format!("it ends inside {inside}")),
+        _ => error,
+    }
+}
+
+fn invalid(why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why)
 }
 
 #[cfg(test)]
@@ -266,6 +321,8 @@ mod tests {
             ("two.gz", [gzip(first), gzip(second)].concat()),
             ("zst", zstd(&file)),
             ("two.zst", [zstd(first), skipped.to_vec(), zstd(second)].concat()),
+            // As pzstd begins.
+            ("skipped.zst", [skipped.to_vec(), zstd(&file)].concat()),
         ] {
             assert_eq!(read(name, &bytes), (1000, vec![], None), "{name}");
         }
@@ -332,6 +389,30 @@ mod tests {
         let (bytes, result) = unpacked(30_000); // 3.9 GB
         assert!(result.unwrap_err().contains("more than 128 KiB") && bytes == 10);
         assert!(start.elapsed() < std::time::Duration::from_secs(5));
+    }
+
+    #[test]
+    fn a_zstd_frame_whose_window_is_larger_than_zstd_takes_by_itself_is_refused_wherever_it_stands() {
+        const MOST: u64 = 128 << 20;
+        let frame = |header: &[u8]| [&[0x28, 0xB5, 0x2F, 0xFD], header, &[81, 0, 0], b"0123456789"].concat();
+        let whole = |bytes: u64| [&[0xE0], &bytes.to_le_bytes()[..]].concat();
+        for (header, is_taken) in [
+            (vec![0, 17 << 3], true), // 128 MiB, as `zstd --long` asks for
+            (vec![0, 17 << 3 | 1], false),
+            (vec![0, 20 << 3], false),
+            (vec![0, 0xFF], false),
+            (whole(MOST), true),
+            (whole(MOST + 1), false),
+            (whole(u64::MAX), false),
+        ] {
+            for before in [vec![], frame(&[0, 0])] {
+                let mut out = Vec::new();
+                let result = Unzstd::new(&[before, frame(&header)].concat()[..]).read_to_end(&mut out);
+                assert_eq!(result.is_ok(), is_taken, "{header:?}: {result:?}");
+                let told = result.err().map(|error| error.to_string()).unwrap_or_default();
+                assert!(is_taken || told.contains("128 MiB"), "{told}");
+            }
+        }
     }
 
     #[test]
