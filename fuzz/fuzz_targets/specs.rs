@@ -11,6 +11,8 @@ mod args;
 mod blast;
 #[path = "../../src/bin/hio-udp/blocks.rs"]
 mod blocks;
+#[path = "../../src/bin/hio-udp/capture.rs"]
+mod capture;
 #[path = "../../src/bin/hio-udp/check.rs"]
 mod check;
 #[path = "../../src/bin/hio-udp/config/mod.rs"]

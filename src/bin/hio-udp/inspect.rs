@@ -7,13 +7,13 @@ use serde::Serialize;
 
 use crate::account::{self, grouped};
 use crate::args::InspectOptions;
+use crate::capture::{self, Capture};
 use crate::failure::Failure;
 use crate::heavy::{Heavy, Weight};
 use crate::packets::Nanos;
 use crate::stop::Stop;
 use crate::summary::{Counts, Summary};
 use crate::timeline::bars;
-use crate::unpack::{self, Capture};
 use crate::utc;
 
 /// How many sources, losses and places of damage a person is shown.
@@ -33,7 +33,7 @@ pub fn run(options: InspectOptions) -> Result<(), Failure> {
     let mut files = Vec::new();
     for path in &options.files {
         let file = path.to_string_lossy().into_owned();
-        let Capture { mut reader, is_packed, .. } = unpack::open(path, &Stop::default())?;
+        let Capture { mut reader, is_packed, .. } = capture::open(path, &Stop::default())?;
         while let Some(item) = reader.next() {
             summary.add(&item);
         }

@@ -13,7 +13,7 @@
 //!            ├── config  (ingest's options from environment and file) ─ check
 //!            ├── manual  (pages and completions)
 //!            ├── doctor ──── machine ── proc
-//!            └── inspect ─── unpack ── packets ── blocks (pcapng), records (pcap) ── window
+//!            └── inspect ─── capture ── unpack, packets ── blocks (pcapng), records (pcap) ── window
 //!                  └── summary ── headers, heavy, timeline
 //! ```
 //!
@@ -23,6 +23,7 @@ mod account;
 mod args;
 mod blast;
 mod blocks;
+mod capture;
 mod check;
 mod config;
 mod demo;

@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use crate::account::{self, grouped};
 use crate::args::{ReplayOptions, Speed};
+use crate::capture::{self, Capture};
 use crate::failure::Failure;
 use crate::headers::{Content, content};
 use crate::input;
@@ -22,7 +23,6 @@ use crate::packets::{Item, Nanos, SECOND};
 use crate::sender::{self, Sender};
 use crate::status::TextLine;
 use crate::stop::{self, Stop};
-use crate::unpack::{self, Capture};
 
 /// Datagrams a batch at most.
 const BATCH: usize = 64;
@@ -99,7 +99,7 @@ pub fn run(options: ReplayOptions) -> Result<(), Failure> {
     }
     // Nothing is sent before every file is known to be a capture.
     for file in files {
-        unpack::open(file, &stop)?;
+        capture::open(file, &stop)?;
     }
     let to = options.to.resolve("--to")?;
     let sender = Sender::open("replay".to_owned(), to, BATCH, options.segment)
@@ -162,7 +162,7 @@ impl Replay {
     }
 
     fn replay_file(&mut self, file: &Path, allow_cut: bool) -> Result<(), Failure> {
-        let Capture { mut reader, readiness, .. } = match unpack::open(file, &self.stop) {
+        let Capture { mut reader, readiness, .. } = match capture::open(file, &self.stop) {
             Err(_) if self.stop.asked() => return Ok(()),
             opened => opened?,
         };
