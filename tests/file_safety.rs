@@ -10,7 +10,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use util::{Dir, Ingest, PROGRAM, blast, limited, run};
+use util::{Dir, Ingest, PROGRAM, blast, limited, run, wait_until};
 
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o777
@@ -84,6 +84,19 @@ fn a_start_that_fails_leaves_the_file_of_out_as_it_was_and_makes_none_that_was_n
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     let bytes = fs::read(&old).unwrap();
     assert!(bytes.len() < held.len() && bytes.starts_with(&[0x0A, 0x0D, 0x0D, 0x0A]), "{} bytes", bytes.len());
+}
+
+#[test]
+fn the_file_of_a_demo_is_read_by_its_owner_and_its_group_only() {
+    let dir = Dir::new("demo-mode");
+    let mut command = limited("umask 0", &["ingest", "--demo", "--json"]);
+    let mut demo = command.env("TMPDIR", &dir.0).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let file = || fs::read_dir(&dir.0).unwrap().next().map(|entry| entry.unwrap().path());
+    wait_until("the demo's file", || file().is_some());
+    let mode = mode(&file().unwrap());
+    demo.kill().unwrap();
+    demo.wait().unwrap();
+    assert_eq!(mode, 0o640);
 }
 
 #[test]

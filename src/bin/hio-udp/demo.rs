@@ -1,6 +1,6 @@
 //! `ingest --demo`: an ingest and a blast on this machine, for five seconds.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,6 +13,7 @@ use crate::args::{BlastOptions, HostPort, IngestOptions, Rate};
 use crate::blast::{self, BlastReport};
 use crate::failure::Failure;
 use crate::ingest::{Ingest, Watch, no_thread, stop_on_signals};
+use crate::sinks;
 use crate::stop::Stop;
 use crate::top;
 
@@ -124,7 +125,7 @@ fn new_file() -> io::Result<PathBuf> {
     let id = std::process::id();
     for number in 0..100 {
         let path = std::env::temp_dir().join(format!("hio-udp-demo-{id}-{number}.pcapng"));
-        match File::create_new(&path) {
+        match sinks::create_new(&path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             result => return result.map(|_| path),
         }

@@ -49,6 +49,7 @@ use serde::Serialize;
 
 pub use file::Beginning;
 pub use losses::Losses;
+pub use opening::create_new;
 pub use spec::{Limits, Spec, begin, open, problems};
 pub use writer::Writer;
 
