@@ -638,6 +638,52 @@ fn standard_output_takes_lines_at_once_and_its_reader_may_go_away() {
 }
 
 #[test]
+fn what_is_written_to_standard_output_has_no_account_in_it_however_it_is_named() {
+    let dir = Dir::new("stdout");
+    let shell = dir.join("by-the-shell");
+    for (args, output) in [
+        (["--out", "-"], None),
+        (["--out", "/dev/stdout"], None),
+        (["--out", "/dev/stdout"], Some(&shell)),
+        (["--out", &shell], Some(&shell)),
+        (["--sink", "jsonl:/dev/stdout"], Some(&shell)),
+    ] {
+        let path = dir.join("output");
+        let file = fs::File::create(output.unwrap_or(&path)).unwrap();
+        let mut command = Command::new(PROGRAM);
+        command.args(["ingest", "--json", "--bind", "127.0.0.1:0", "--count", "10"]).args(args);
+        let child = command.stdout(if output.is_some() { Stdio::from(file) } else { Stdio::piped() });
+        let mut child = child.stderr(Stdio::piped()).spawn().unwrap();
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        stderr.read_line(&mut line).unwrap();
+        let to = line.strip_prefix("receiving on ").unwrap().split(';').next().unwrap();
+        blast(to.parse().unwrap(), &["--count", "10"]);
+        if let Some(mut pipe) = child.stdout.take() {
+            std::io::copy(&mut pipe, &mut fs::File::create(&path).unwrap()).unwrap();
+        }
+        assert_eq!(child.wait().unwrap().code(), Some(0), "{args:?}");
+        let mut said = String::new();
+        stderr.read_to_string(&mut said).unwrap();
+        let account: Value =
+            serde_json::from_str(said.trim()).unwrap_or_else(|error| panic!("{args:?} {error}: {said}"));
+        assert_eq!(number(&account, "written"), 10, "{args:?}");
+        let path = output.unwrap_or(&path);
+        if args[0] == "--out" {
+            let report: Value = serde_json::from_slice(&run(&["inspect", "--json", path]).stdout).unwrap();
+            assert_eq!((number(&report, "udp"), number(&report, "damaged_bytes")), (10, 0), "{args:?}: {report}");
+        } else {
+            let text = fs::read_to_string(path).unwrap();
+            assert!(text.lines().count() == 10 && text.lines().all(|line| line.contains("\"src\"")), "{text}");
+        }
+    }
+    assert!(!Path::new("-").exists());
+    let both = run(&["ingest", "--out", "-", "--sink", "jsonl:-", "--duration", "0.1"]);
+    let said = String::from_utf8_lossy(&both.stderr);
+    assert!(both.status.code() == Some(2) && said.lines().count() == 1 && said.contains("standard output"), "{said}");
+}
+
+#[test]
 fn a_reader_of_standard_output_that_goes_away_is_told_once_and_other_sinks_go_on() {
     let dir = Dir::new("reader-gone");
     let path = dir.join("lines");

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use hio_udp::MAX_DATAGRAM_SIZE;
 use ipnet::IpNet;
@@ -86,9 +87,9 @@ pub struct IngestOptions {
     #[arg(long, value_name = "WHAT", default_value = "arrival")]
     pub stamp: Stamp,
 
-    /// Store every datagram in this pcapng file (Wireshark, tcpdump); without it they are only counted. A
-    /// file that exists is overwritten, once everything else has started.
-    #[arg(long, value_name = "FILE")]
+    /// Store every datagram in this pcapng file (Wireshark, tcpdump), or print it (-, on Unix); without it they are
+    /// only counted. A file that exists is overwritten, once everything else has started.
+    #[arg(long, value_name = "FILE", value_parser = PathBufValueParser::new().map(sinks::out_path))]
     pub out: Option<PathBuf>,
 
     /// Where every datagram goes; may be given several times: pcapng:DIR (segments), jsonl:FILE or jsonl:-
@@ -190,7 +191,8 @@ The account: every datagram that reached a socket is in exactly one of delivered
 kernel_dropped and left_behind; for --out and each --sink, every delivered one is in written or not_written.
 What stores (--out, pcapng, jsonl) may make receiving wait, and the kernel counts what its buffer
 then cannot hold; what passes on (udp, unix) never does, and counts what its queue cannot hold.
-With jsonl:- the account is printed on standard error; a reader that goes away ends it, if it is the only sink.
+With jsonl:- or --out - the account is printed on standard error; a reader that goes away ends it, if it is the
+only sink.
 
 Each option may be given by the environment too, as HIO_UDP_ROTATE_EVERY=5m for --rotate-every (a switch by
 true or false, a list with commas), and in the file of --config, as rotate-every = \"5m\" (a switch by true or

@@ -37,7 +37,7 @@ fn whole(message: String) -> Problem {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
-    let hint = "name a TOML file, or leave --config out";
+    let hint = "name a TOML file";
     let cannot = |error: io::Error| format!("cannot read it: {error}; {hint}");
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(cannot)?;

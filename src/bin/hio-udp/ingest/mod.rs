@@ -55,7 +55,7 @@ pub fn run(options: IngestOptions) -> Result<(), Failure> {
     let stop = stop_on_signals(&options)?;
     check(&options)?;
     top::check_terminal(&options)?;
-    let (is_json, is_stdout_taken) = (options.json, options.sinks.iter().any(sinks::Spec::takes_stdout));
+    let (is_json, is_stdout_taken) = (options.json, sinks::take_stdout(&options));
     let ingest = Ingest::start(options, stop, None)?;
     if !events::is_on() {
         say(&format!("receiving on {}; Ctrl-C stops", ingest.place));

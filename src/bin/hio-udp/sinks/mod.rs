@@ -50,7 +50,7 @@ use serde::Serialize;
 pub use file::Beginning;
 pub use losses::Losses;
 pub use opening::create_new;
-pub use spec::{Limits, Spec, begin, open, problems};
+pub use spec::{Limits, Spec, begin, open, out_path, problems, take_stdout};
 pub use writer::Writer;
 
 use crate::account::grouped;

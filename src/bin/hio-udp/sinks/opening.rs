@@ -119,6 +119,18 @@ pub fn is_at(_file: &File, _path: &Path) -> bool {
     false
 }
 
+/// Whether a path leads to where standard output goes.
+#[cfg(unix)]
+pub fn is_stdout(path: &Path) -> bool {
+    let both = (rustix::fs::fstat(io::stdout()), rustix::fs::stat(path));
+    matches!(both, (Ok(open), Ok(there)) if (open.st_dev, open.st_ino) == (there.st_dev, there.st_ino))
+}
+
+#[cfg(not(unix))]
+pub fn is_stdout(_path: &Path) -> bool {
+    false
+}
+
 #[cfg(unix)]
 fn is_others(directory: &fs::Metadata) -> bool {
     use std::os::unix::fs::MetadataExt;

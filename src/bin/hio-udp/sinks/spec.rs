@@ -17,7 +17,7 @@ use super::relay::Relay;
 use super::segments::Segments;
 #[cfg(unix)]
 use super::unix_peer::UnixPeer;
-use super::{Entry, Sink, WhenFull};
+use super::{Entry, Sink, WhenFull, opening};
 use crate::args::{HostPort, IngestOptions, destination, period, size};
 use crate::failure::Failure;
 use crate::stop::Stop;
@@ -66,9 +66,18 @@ impl FromStr for Spec {
 }
 
 impl Spec {
-    /// Whether standard output is its place, and so no place for anything else.
+    /// Whether standard output is its place by name.
     pub fn takes_stdout(&self) -> bool {
         matches!(self.place, Place::Stdout)
+    }
+
+    /// Whether it writes to where standard output goes, under whatever name.
+    fn leads_to_stdout(&self) -> bool {
+        match &self.place {
+            Place::Stdout => true,
+            Place::Lines(path) => opening::is_stdout(path),
+            _ => false,
+        }
     }
 
     pub fn is_segments(&self) -> bool {
@@ -137,6 +146,19 @@ impl Limits {
     }
 }
 
+/// What `--out` calls standard output, and what the system does.
+const STDOUT: (&str, &str) = ("-", "/dev/stdout");
+
+/// The file that `--out` names.
+pub fn out_path(name: PathBuf) -> PathBuf {
+    if cfg!(unix) && name == Path::new(STDOUT.0) { STDOUT.1.into() } else { name }
+}
+
+/// Whether datagrams are written to standard output, which is then no place for anything else.
+pub fn take_stdout(options: &IngestOptions) -> bool {
+    options.out.as_deref().is_some_and(opening::is_stdout) || options.sinks.iter().any(Spec::leads_to_stdout)
+}
+
 /// What does not go together.
 pub fn problems(options: &IngestOptions) -> Vec<String> {
     let sinks = &options.sinks;
@@ -144,7 +166,10 @@ pub fn problems(options: &IngestOptions) -> Vec<String> {
     let idle = idle.map(|name| format!("{name} is about segments: give a --sink pcapng:DIR too"));
     let count = |text: &str, sinks: &[Spec]| sinks.iter().filter(|sink| sink.text == text).count();
     let twice = sinks.iter().enumerate().filter(|(at, sink)| count(&sink.text, &sinks[..*at]) == 1);
-    idle.chain(twice.map(|(_, sink)| format!("--sink {} is given twice", sink.text))).collect()
+    let both = options.out.as_deref() == Some(Path::new(STDOUT.1)) && sinks.iter().any(Spec::takes_stdout);
+    let both =
+        both.then(|| "--out and --sink jsonl:- cannot both have standard output: write one to a file".to_owned());
+    idle.chain(twice.map(|(_, sink)| format!("--sink {} is given twice", sink.text))).chain(both).collect()
 }
 
 /// Opens every sink that is asked for; captures tell that datagrams came to `place`. What is sent to an address
