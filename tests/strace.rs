@@ -204,6 +204,37 @@ fn a_send_that_fails_at_any_place_leaves_the_counts_of_replay_exact() {
     }
 }
 
+#[test]
+fn a_capture_whose_disk_fails_is_read_as_far_as_it_can_be_and_then_a_failure() {
+    if !can_trace() {
+        return;
+    }
+    let dir = dir();
+    let file = dir.join("capture");
+    let ingest = Ingest::start("127.0.0.1:0", &["--out", &file]);
+    blast(ingest.addr, &["--count", "2000", "--size", "1000", "--rate", "40000"]);
+    assert_eq!(ingest.stop().0, 0);
+    let (inspect, replay) =
+        (["inspect", "--json", &file], ["replay", "--json", "--to", "127.0.0.1:9", "--speed", "max", &file]);
+    for (args, what) in [(&inspect[..], "udp"), (&replay[..], "packets")] {
+        for (calls, errnos, when) in [("openat", OPEN, 1), ("read", READ, 1), ("read", READ, 5)] {
+            for errno in some(errnos).into_iter().filter(|errno| *errno != "EINTR") {
+                let context = format!("{} {calls} {errno} {when}", args[0]);
+                let output =
+                    traced(&dir, calls, &format!("error={errno}:when={when}"), Some(&file), args).output().unwrap();
+                let said = String::from_utf8(output.stderr).unwrap();
+                assert!(hits(&dir) > 0 && output.status.code() == Some(1), "{context}: {said}");
+                assert_one_line(&said, &file, &context);
+                if when > 1 {
+                    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+                    let read = number(&report, what);
+                    assert!(0 < read && read < 2000, "{context}: {report}");
+                }
+            }
+        }
+    }
+}
+
 /// A directory as an earlier run may have left it: a configuration, lines of which the last is torn, segments with a
 /// torn tail and with nothing whole, and a socket that somebody reads.
 fn used_dir() -> Dir {

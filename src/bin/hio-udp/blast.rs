@@ -111,8 +111,10 @@ pub fn blast(options: &BlastOptions, to: SocketAddr, stop: &Stop) -> Result<(Bla
 fn open_sources(options: &BlastOptions, to: SocketAddr, batch: usize) -> Result<Vec<Source>, Failure> {
     let sources = (0..options.sources).map(|id| Source::open(to, batch, id as u32, options.segment));
     sources.collect::<io::Result<_>>().map_err(|error| {
-        let sources = options.sources;
-        Failure::run(format!("cannot open {sources} sending sockets: {error}; choose fewer --sources"))
+        Failure::run(match options.sources {
+            1 => format!("cannot open a socket to send to {to}: {error}; choose another --to"),
+            sources => format!("cannot open {sources} sending sockets: {error}; choose fewer --sources"),
+        })
     })
 }
 

@@ -39,6 +39,13 @@ pub fn open(path: &Path, stop: &Stop) -> Result<Capture, Failure> {
     Ok(Capture { reader, readiness, is_packed })
 }
 
+/// What is told where the system has ended the reading of a file: it may hold more. What is damaged is no failure.
+pub fn not_read_on(path: &Path, error: &io::Error) -> Option<Failure> {
+    error.raw_os_error()?;
+    let name = path.display();
+    Some(Failure::run(format!("cannot read '{name}' to its end: {error}; what came before is in the report")))
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::Write;

@@ -30,14 +30,16 @@ const PLOT_LINES: usize = 6;
 
 pub fn run(options: InspectOptions) -> Result<(), Failure> {
     let mut summary = Summary::new();
-    let mut files = Vec::new();
+    let (mut files, mut failure) = (Vec::new(), None);
     for path in &options.files {
         let file = path.to_string_lossy().into_owned();
         let Capture { mut reader, is_packed, .. } = capture::open(path, &Stop::default())?;
         while let Some(item) = reader.next() {
             summary.add(&item);
         }
-        let error = reader.take_error().map(|error| error.to_string());
+        let error = reader.take_error();
+        failure = failure.or(error.as_ref().and_then(|error| capture::not_read_on(path, error)));
+        let error = error.map(|error| error.to_string());
         let metadata = fs::metadata(path).ok().filter(|metadata| is_packed && metadata.is_file());
         let packed_bytes = metadata.map(|metadata| metadata.len());
         files.push(FileReport { file, bytes: reader.offset(), is_packed, packed_bytes, error });
@@ -45,10 +47,12 @@ pub fn run(options: InspectOptions) -> Result<(), Failure> {
     }
     let report = Report::new(&summary, files);
     if options.json {
-        return account::print_json(&report);
+        account::print_json(&report)?;
+    } else {
+        let width = terminal_size::terminal_size().map_or(PIPE_COLUMNS, |(width, _)| usize::from(width.0));
+        account::print_line(report.text(&summary, width).trim_end())?;
     }
-    let width = terminal_size::terminal_size().map_or(PIPE_COLUMNS, |(width, _)| usize::from(width.0));
-    account::print_line(report.text(&summary, width).trim_end())
+    failure.map_or(Ok(()), Err)
 }
 
 #[derive(Clone, Serialize)]

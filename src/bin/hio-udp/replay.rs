@@ -111,6 +111,7 @@ pub fn run(options: ReplayOptions) -> Result<(), Failure> {
         batch: Batch::default(),
         report: ReplayReport::default(),
         first_error: None,
+        unread: None,
         line: TextLine::new(),
         is_long_wait_told: false,
     };
@@ -124,6 +125,9 @@ pub fn run(options: ReplayOptions) -> Result<(), Failure> {
         account::print_line(&report.to_string())?;
     }
     ended?;
+    if let Some(unread) = replay.unread {
+        return Err(unread);
+    }
     if let Some(error) = &replay.first_error {
         let (failed, hint) = (report.failed, sender::hint(error));
         return Err(Failure::run(format!("{failed} datagrams to {to} failed, the first with: {error}{hint}")));
@@ -144,6 +148,8 @@ struct Replay {
     batch: Batch,
     report: ReplayReport,
     first_error: Option<io::Error>,
+    /// A file whose reading the system has ended.
+    unread: Option<Failure>,
     line: TextLine,
     is_long_wait_told: bool,
 }
@@ -190,7 +196,12 @@ impl Replay {
             }
         }
         if let Some(error) = reader.take_error().filter(|_| !self.stop.asked()) {
-            account::say(&format!("hio-udp: note: '{}' cannot be read to its end: {error}", file.display()));
+            match capture::not_read_on(file, &error) {
+                Some(failure) => self.unread = self.unread.take().or(Some(failure)),
+                None => {
+                    account::say(&format!("hio-udp: note: '{}' cannot be read to its end: {error}", file.display()))
+                }
+            }
         }
         Ok(())
     }
