@@ -265,6 +265,22 @@ fn what_is_due_goes_out_while_its_input_stands_still() {
 }
 
 #[test]
+fn what_is_due_goes_out_while_the_next_input_stands_still() {
+    let dir = Dir::new("replay-next");
+    let mut bytes = start_of_capture();
+    (0..3_u8).for_each(|number| put(&mut bytes, 0, &[number], 1));
+    let file = dir.join("file");
+    std::fs::write(&file, &bytes).unwrap();
+    let (socket, to) = receiver();
+    let mut command = Command::new(PROGRAM);
+    command.args(["replay", "--json", "--to", &to, &file, "-"]).stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    receive(&socket, 3); // before there is anything to read
+    child.stdin.take().unwrap().write_all(&start_of_capture()).unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
 fn one_signal_ends_it_while_its_input_stands_still() {
     let mut bytes = start_of_capture();
     (0..70_u8).for_each(|number| put(&mut bytes, 0, &[number], 1));

@@ -168,6 +168,9 @@ impl Replay {
     }
 
     fn replay_file(&mut self, file: &Path, allow_cut: bool) -> Result<(), Failure> {
+        if input::is_read_once(file) {
+            self.flush()?; // its opening may wait
+        }
         let Capture { mut reader, readiness, .. } = match capture::open(file, &self.stop) {
             Err(_) if self.stop.asked() => return Ok(()),
             opened => opened?,
