@@ -660,6 +660,38 @@ fn a_connection_to_the_metrics_that_cannot_be_taken_is_tried_again_and_told_if_i
 }
 
 #[test]
+fn a_connection_to_the_metrics_that_fails_ends_alone_and_the_next_one_is_answered() {
+    // There datagrams are received and sent by these calls, too.
+    if !can_trace() || cfg!(force_single) {
+        return;
+    }
+    for (calls, errnos, is_lost) in [
+        ("recvfrom", "ECONNRESET EBADF EFAULT EINVAL ENOMEM ENOTCONN ENOTSOCK ETIMEDOUT", true),
+        ("sendto", "EPIPE ECONNRESET EACCES EBADF EFAULT EINVAL ENOBUFS ENOMEM ENOTCONN ENOTSOCK ETIMEDOUT", true),
+        ("recvfrom", "EAGAIN EINTR", false),
+        ("sendto", "EAGAIN EINTR", false),
+    ] {
+        for errno in some(errnos) {
+            let (dir, fault) = (dir(), format!("error={errno}:when=1"));
+            let args = [&INGEST[..], &["--metrics", "127.0.0.1:0"]].concat();
+            let ingest = Ingest::spawn(traced(&dir, calls, &fault, None, &args));
+            let address = ingest.noted.split("metrics on http://").nth(1).unwrap().split('/').next().unwrap();
+            let answered = [(); 2].map(|()| {
+                let mut asking = TcpStream::connect(address).unwrap();
+                let mut answer = String::new();
+                let _ = asking
+                    .write_all(b"GET /healthz HTTP/1.1\r\n\r\n")
+                    .and_then(|()| asking.read_to_string(&mut answer));
+                answer.starts_with("HTTP/1.1 200 ")
+            });
+            assert_eq!((answered, hits(&dir)), ([!is_lost, true], 1), "{calls} {fault}");
+            let (code, _, said) = ingest.stop();
+            assert_eq!((code, said.as_str()), (0, ""), "{calls} {fault}");
+        }
+    }
+}
+
+#[test]
 fn a_call_that_only_tells_or_waits_may_fail_and_nothing_is_lost() {
     if !can_trace() {
         return;
