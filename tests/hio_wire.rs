@@ -537,6 +537,18 @@ fn h137_the_last_handle_takes_temporary_files_along() {
     assert!(!directory.exists());
 }
 
+#[cfg(unix)]
+#[test]
+fn h137_files_that_stay_are_read_by_their_owner_and_its_group_only() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let head = Dir::new("h137-modes");
+    let log = open_wire_log(WireLogConfig::new().filed(true).temp(false).head_dir_path(&head.0)).unwrap();
+    for path in [log.rx_path().unwrap(), log.tx_path().unwrap()] {
+        assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o007, 0);
+    }
+}
+
 #[test]
 fn h137_files_that_stay_are_below_the_head_and_named_after_log_and_time() {
     let head = Dir::new("h137");

@@ -101,9 +101,13 @@ fn create_all(paths: impl Iterator<Item = PathBuf>) -> io::Result<Vec<(File, Pat
     Ok(files)
 }
 
-/// Creates a file that was not there, so that no log is overwritten and no link is followed.
+/// Creates a file that was not there, so that no log is overwritten and no link is followed; of others, only its
+/// group can read it.
 fn create_new(path: &Path) -> io::Result<File> {
-    File::options().read(true).write(true).create_new(true).open(path)
+    let mut options = File::options();
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o640);
+    options.read(true).write(true).create_new(true).open(path)
 }
 
 /// Creates a directory nobody else has, and nobody else can look into.
