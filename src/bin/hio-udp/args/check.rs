@@ -22,5 +22,5 @@ Examples:
   hio-udp check /etc/hio-udp.toml && systemctl reload hio-udp
   hio-udp check flows.toml --json | jq -r '.problems[].message'
 
-It prints every option that ingest would have with this file alone, as a file again, and where it is from.
+It prints every option that ingest would have with this file alone, as a file again, and where it is from. \
 Nothing is opened and no name is resolved. Exit codes: 0 valid, 1 not valid, 2 usage.";

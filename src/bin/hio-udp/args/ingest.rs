@@ -181,19 +181,19 @@ Examples:
   hio-udp ingest --bind 0.0.0.0:2055 --sink pcapng:/var/lib/flows --rotate-every 5m --keep-bytes 20G
   hio-udp ingest --sink jsonl:- | jq -r .text
   hio-udp ingest --bind 0.0.0.0:8125 --bind '[::]:8125' --shards 2 --spread random --sink null
-  hio-udp ingest --bind 0.0.0.0:5000 --join 239.1.1.1%eth0 --allow 192.0.2.0/24 --rate-limit 10000:500
+  hio-udp ingest --bind 0.0.0.0:5000 --join 239.1.1.1%eth0 --allow 192.0.2.0/24 --rate-limit 1000:50
   hio-udp ingest --sink pcapng:kept --sink udp:192.0.2.7:2055 --sink udp:192.0.2.8:2055
   hio-udp ingest --bind 0.0.0.0:2055 --sink pcapng:kept --metrics :9100 --log json
   hio-udp ingest --count 1000 --json | jq .kernel_dropped
   hio-udp ingest --bind 0.0.0.0:2055 --shards 2 --top
 
-The account: every datagram that reached a socket is in exactly one of delivered, denied, rate_limited,
-kernel_dropped and left_behind; for --out and each --sink, every delivered one is in written or not_written.
-What stores (--out, pcapng, jsonl) may make receiving wait, and the kernel counts what its buffer
-then cannot hold; what passes on (udp, unix) never does, and counts what its queue cannot hold.
-With jsonl:- or --out - the account is printed on standard error; a reader that goes away ends it, if it is the
+The account: every datagram that reached a socket is in exactly one of delivered, denied, rate_limited, \
+kernel_dropped and left_behind; for --out and each --sink, every delivered one is in written or not_written. \
+What stores (--out, pcapng, jsonl) may make receiving wait, and the kernel counts what its buffer \
+then cannot hold; what passes on (udp, unix) never does, and counts what its queue cannot hold. \
+With jsonl:- or --out - the account is printed on standard error; a reader that goes away ends it, if it is the \
 only sink.
 
-Each option may be given by the environment too, as HIO_UDP_ROTATE_EVERY=5m for --rotate-every (a switch by
-true or false, a list with commas), and in the file of --config, as rotate-every = \"5m\" (a switch by true or
+Each option may be given by the environment too, as HIO_UDP_ROTATE_EVERY=5m for --rotate-every (a switch by \
+true or false, a list with commas), and in the file of --config, as rotate-every = \"5m\" (a switch by true or \
 false, a list in brackets). The command line goes before the environment, that before the file.";

@@ -39,8 +39,8 @@ struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  hio-udp ingest --demo                                    see it work: five seconds of load, stored and accounted for
-  hio-udp ingest --bind 0.0.0.0:2055 --out flows.pcapng    store what arrives on port 2055 until Ctrl-C
+  hio-udp ingest --demo                                    see it work: five seconds of load
+  hio-udp ingest --bind 0.0.0.0:2055 --out flows.pcapng    store what arrives until Ctrl-C
   hio-udp blast --to 127.0.0.1:55000 --rate max            load for it, from another terminal
 
 Exit codes: 0 done, 1 failure, 2 usage. Set RUST_LOG=debug for the library's messages.";
@@ -169,6 +169,23 @@ mod tests {
             assert!(!message.contains('\n'), "{message:?}");
             for part in parts {
                 assert!(message.contains(part), "{line}: {part:?} not in {message:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn help_in_a_pipe_breaks_no_example_and_its_sentences_only_where_a_line_is_full() {
+        const COLUMNS: usize = 100; // clap's, where nothing tells the width
+        let program = command();
+        for command in [&program].into_iter().chain(program.get_subcommands()) {
+            let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let lines: Vec<&str> = text.lines().collect();
+            for line in lines.iter().filter(|line| line.starts_with(' ')) {
+                assert!(line.chars().count() <= COLUMNS, "{line}");
+            }
+            for pair in lines.windows(2).filter(|pair| pair[0] != "Examples:") {
+                let are_sentences = pair.iter().all(|line| !line.is_empty() && !line.starts_with(' '));
+                assert!(!are_sentences, "{pair:?}");
             }
         }
     }

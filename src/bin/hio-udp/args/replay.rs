@@ -43,7 +43,7 @@ const REPLAY_EXAMPLES: &str = "\
 Examples:
   hio-udp replay flows.pcapng --to 127.0.0.1:2055
   hio-udp replay monday.pcap.gz tuesday.pcap.gz --to collector.example:2055 --speed 10
-  hio-udp replay flows.pcapng --to 127.0.0.1:2055 --speed max --loop 100 --json | jq .datagrams_per_s
+  hio-udp replay flows.pcapng --to 127.0.0.1:2055 --speed max --loop 100 --json | jq .seconds
 
-All datagrams go to one destination, from one port of this machine, in the order of the captures. A file
+All datagrams go to one destination, from one port of this machine, in the order of the captures. A file \
 follows the one before without a pause. Every packet is sent, failed, not_sent (a stop) or skipped, by why.";
