@@ -19,7 +19,7 @@ pub struct InspectOptions {
 const INSPECT_EXAMPLES: &str = "\
 Examples:
   hio-udp inspect flows.pcapng
-  hio-udp inspect segment-*.pcapng.zst --json | jq '.lost, .damage'
+  hio-udp inspect kept/*.pcapng.zst --json | jq '.lost, .damage'
 
 Several files are summed up as one capture. A damaged file is read as far as it can be, and damage is no \
 failure: the report tells where, what kind and how many bytes. What the system cannot read is one.";
