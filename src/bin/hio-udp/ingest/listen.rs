@@ -48,9 +48,10 @@ pub fn bind(options: &IngestOptions) -> Result<Vec<Bound>, Failure> {
 }
 
 /// Whether a socket on `ha`, every interface for IPv6, must leave IPv4 to that on another address: both have one port,
-/// which would else be taken for both families.
+/// which would else be taken for both families. Two free ports are two.
 fn leaves_ipv4_to(ha: SocketAddr, other: SocketAddr) -> bool {
-    ha.is_ipv6() && ha.ip().is_unspecified() && other.ip().to_canonical().is_ipv4() && ha.port() == other.port()
+    let is_one_port = ha.port() == other.port() && ha.port() != 0;
+    ha.is_ipv6() && ha.ip().is_unspecified() && other.ip().to_canonical().is_ipv4() && is_one_port
 }
 
 /// Whether datagrams to a group can come to a socket bound to this address.
@@ -188,4 +189,26 @@ fn passed_sockets() -> Result<Vec<(SocketAddr, Vec<UdpSocket>)>, Failure> {
 #[cfg(not(unix))]
 fn passed_sockets() -> Result<Vec<(SocketAddr, Vec<UdpSocket>)>, Failure> {
     Ok(Vec::new())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_interface_of_ipv6_leaves_ipv4_to_another_address_with_its_port_but_not_for_two_free_ports() {
+        for (ha, other, is_left) in [
+            ("[::]:9", "0.0.0.0:9", true),
+            ("[::]:9", "192.0.2.1:9", true),
+            ("[::]:9", "[::ffff:192.0.2.1]:9", true),
+            ("[::]:9", "0.0.0.0:10", false),
+            ("[::]:9", "[::]:9", false),
+            ("[::1]:9", "0.0.0.0:9", false),
+            ("0.0.0.0:9", "[::]:9", false),
+            // Each becomes a port of its own.
+            ("[::]:0", "0.0.0.0:0", false),
+        ] {
+            assert_eq!(leaves_ipv4_to(ha.parse().unwrap(), other.parse().unwrap()), is_left, "{ha} {other}");
+        }
+    }
 }
