@@ -367,6 +367,9 @@ fn what_cannot_be_started_says_why() {
     let unsupported = if cfg!(target_os = "linux") { ErrorKind::InvalidInput } else { ErrorKind::Unsupported };
     assert_eq!(kind(builder().pin([8_000])), unsupported);
     assert_eq!(kind(builder().pin([usize::MAX])), unsupported);
+    if cfg!(not(target_os = "linux")) {
+        assert_eq!(kind(builder().shards(2)), ErrorKind::Unsupported);
+    }
 }
 
 #[test]
