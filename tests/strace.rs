@@ -874,8 +874,8 @@ fn segments_on_a_stuck_disk_cost_what_the_kernel_counts_and_are_written_when_it_
     };
     send("40000"); // 40 MB, of which queues and socket hold less than half
     assert_eq!(bytes_in(&kept), before, "it stands still");
-    // 15 chunks of up to 1.1 MiB, a ring, and what the program is itself.
-    assert!(resident_bytes(&ingest) < 32 << 20, "{} bytes", resident_bytes(&ingest));
+    // 15 chunks of up to 1.1 MiB, a ring, and what the program is itself: 30 MB here, and 55 if all were kept.
+    assert!(resident_bytes(&ingest) < 40 << 20, "{} bytes", resident_bytes(&ingest));
     detach(strace);
     wait_until("what the queues held", || bytes_in(&kept) > 10 << 20);
     send("100");
