@@ -903,6 +903,39 @@ fn a_capture_into_a_pipe_waits_for_its_reader_and_a_stop_ends_the_wait() {
 }
 
 #[test]
+fn a_start_whose_pipe_is_full_waits_for_its_reader_and_a_stop_ends_the_wait() {
+    let dir = Dir::new("pipe-full");
+    let pipe = dir.join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let mut full = fs::File::options().read(true).write(true).open(&pipe).unwrap();
+    let page = [0; 4096];
+    (0..16).for_each(|_| full.write_all(&page).unwrap());
+    for is_read in [false, true] {
+        let free = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let mut command = Command::new(PROGRAM);
+        command.args(["ingest", "--json", "--bind", &free.to_string(), "--out", &pipe]);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let has_housekeeper = |child: &Child| {
+            let tasks = fs::read_dir(format!("/proc/{}/task", child.id())).into_iter().flatten();
+            let mut names = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok());
+            names.any(|name| name.trim() == "housekeeper")
+        };
+        wait_until("the last thread before", || has_housekeeper(&child));
+        if is_read {
+            full.read_exact(&mut [0; 2 * 4096]).unwrap();
+            let mut said = [0];
+            child.stderr.as_mut().unwrap().read_exact(&mut said).unwrap(); // that it receives
+        }
+        assert!(util::send_signal("TERM", child.id()));
+        wait_until("its end", || child.try_wait().unwrap().is_some());
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(i32::from(!is_read)), "{said}");
+        assert!(is_read || said.contains("nobody has read this pipe before the stop"), "{said}");
+    }
+}
+
+#[test]
 fn a_reader_of_a_capture_that_goes_away_ends_it_which_is_a_failure_where_there_are_other_sinks() {
     let dir = Dir::new("pipe-gone");
     let pipe = dir.join("pipe");

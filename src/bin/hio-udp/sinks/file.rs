@@ -102,7 +102,8 @@ impl Out {
         let has_name = !directory::is_removed(&file, path);
         let (path, preamble) = (path.to_owned(), chunk::preamble(place));
         let capture = Capture { file, len: 0 };
-        let beginning = Beginning { capture, path: path.clone(), is_new, preamble, ledger: Arc::clone(ledger) };
+        let (ledger, stop) = (Arc::clone(ledger), stop.clone());
+        let beginning = Beginning { capture, path: path.clone(), is_new, preamble, ledger, stop };
         let capture = Capture { file: beginning.capture.file.try_clone()?, len: beginning.preamble.len() as u64 };
         Ok((Self { capture, path, has_name, so_far: SoFar::default(), failed: None }, beginning))
     }
@@ -123,11 +124,13 @@ pub struct Beginning {
     is_new: bool,
     preamble: Vec<u8>,
     ledger: Arc<Ledger>,
+    stop: Stop,
 }
 
 impl Beginning {
-    /// Empties the file, and begins a capture in it.
+    /// Empties the file, and begins a capture in it; waits until a pipe has room, or a stop.
     pub fn begin(mut self) -> io::Result<()> {
+        opening::wait_for_room(&self.capture.file, || self.stop.asked())?;
         if self.capture.file.metadata()?.is_file() {
             self.capture.file.set_len(0)?;
         }

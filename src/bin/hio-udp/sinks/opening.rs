@@ -13,6 +13,10 @@ use std::{thread, time::Duration};
 #[cfg(unix)]
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
+/// Why a pipe is not waited for any longer.
+#[cfg(unix)]
+const UNREAD: &str = "nobody has read this pipe before the stop";
+
 /// Opens a file to write, which nobody else writes to, and leaves in it what it holds. A pipe that nobody reads is
 /// waited for until `is_over`.
 pub fn create(path: &Path, is_over: impl Fn() -> bool) -> io::Result<File> {
@@ -38,9 +42,7 @@ fn open_when_read(path: &Path, options: &mut OpenOptions, is_over: impl Fn() -> 
     options.custom_flags(flags(path) | rustix::fs::OFlags::NONBLOCK.bits() as i32);
     loop {
         match open(path, options) {
-            Err(error) if is_unread(&error) && is_over() => {
-                return Err(io::Error::other("nobody has read this pipe before the stop"));
-            }
+            Err(error) if is_unread(&error) && is_over() => return Err(io::Error::other(UNREAD)),
             Err(error) if is_unread(&error) => thread::sleep(LOOK_EVERY),
             Err(error) => return Err(error),
             Ok(file) => {
@@ -49,6 +51,26 @@ fn open_when_read(path: &Path, options: &mut OpenOptions, is_over: impl Fn() -> 
             }
         }
     }
+}
+
+/// Waits until something that is open takes a little at once, which a full pipe does not, or until `is_over`.
+#[cfg(unix)]
+pub fn wait_for_room(file: &File, is_over: impl Fn() -> bool) -> io::Result<()> {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+    let at_once = Timespec::default();
+    while poll(&mut [PollFd::new(file, PollFlags::OUT)], Some(&at_once)) == Ok(0) {
+        if is_over() {
+            return Err(io::Error::other(UNREAD));
+        }
+        thread::sleep(LOOK_EVERY);
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+pub fn wait_for_room(_file: &File, _is_over: impl Fn() -> bool) -> io::Result<()> {
+    Ok(())
 }
 
 /// Opens a file to write behind what it holds, which nobody else writes to; what it holds can be read.
