@@ -176,6 +176,32 @@ fn a_send_that_fails_for_ever_ends_blast_in_one_line() {
 }
 
 #[test]
+fn a_socket_to_send_from_that_cannot_be_opened_is_one_line() {
+    if !can_trace() {
+        return;
+    }
+    let dir = dir();
+    let file = dir.join("capture");
+    assert_eq!(Ingest::start("127.0.0.1:0", &["--out", &file]).stop().0, 0);
+    let senders = [
+        (&["blast", "--to", "127.0.0.1:9", "--count", "8", "--sources", "2"][..], "2 sending sockets", &["1", "2"][..]),
+        (&["replay", "--to", "127.0.0.1:9", &file], "127.0.0.1:9", &["1"]),
+    ];
+    for (args, part, whens) in senders {
+        for (call, errnos) in [("socket", SOCKET), ("bind", BIND), ("getsockname", GETSOCKNAME), ("getsockopt", OPTION)]
+        {
+            for (errno, when) in places(errnos, whens) {
+                let fault = format!("error={errno}:when={when}");
+                let output = traced(&dir, call, &fault, None, args).output().unwrap();
+                let said = String::from_utf8(output.stderr).unwrap();
+                assert_eq!((output.status.code(), hits(&dir)), (Some(1), 1), "{call} {fault}: {said}");
+                assert_one_line(&said, part, &fault);
+            }
+        }
+    }
+}
+
+#[test]
 fn a_send_that_fails_at_any_place_leaves_the_counts_of_replay_exact() {
     if !can_trace() {
         return;
