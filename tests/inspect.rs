@@ -12,7 +12,7 @@ use serde_json::Value;
 
 #[path = "util/program.rs"]
 mod util;
-use util::{Dir, Ingest, Scratch, blast, limited, number, run};
+use util::{Dir, Ingest, Scratch, blast, limited, number, run, wait_until};
 
 fn inspect(files: &[&Scratch]) -> Value {
     let names: Vec<&str> = files.iter().map(|file| file.arg()).collect();
@@ -160,15 +160,16 @@ fn all_segments_of_an_ingest_are_told_as_it_accounts_for_itself() {
     let sink = format!("pcapng:{}", dir.0.display());
     let args = ["--sink", &sink, "--rotate-bytes", "1M", "--rcvbuf", "20000"];
     let ingest = Ingest::start("127.0.0.1:0", &args);
-    for _ in 0..3 {
+    let segments = || std::fs::read_dir(&dir.0).unwrap().map(|entry| entry.unwrap().path());
+    wait_until("more than one segment", || {
         blast(ingest.addr, &["--count", "10000", "--rate", "max", "--size", "300"]);
         ingest.signal("STOP");
         blast(ingest.addr, &["--count", "1000", "--rate", "max", "--size", "300"]);
         ingest.signal("CONT");
-    }
+        segments().count() > 2
+    });
     let (_, account, said) = ingest.stop();
-    let segments: Vec<Scratch> =
-        std::fs::read_dir(&dir.0).unwrap().map(|entry| Scratch(entry.unwrap().path())).collect();
+    let segments: Vec<Scratch> = segments().map(Scratch).collect();
     let report = inspect(&segments.iter().collect::<Vec<_>>());
     assert!(segments.len() > 1 && number(&report, "lost") > 0, "{account} {said}");
     let accounted = [number(&account, "delivered"), number(&account, "kernel_dropped")];

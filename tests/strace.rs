@@ -27,7 +27,7 @@ use captures::read_capture;
 use errnos::*;
 use hio_udp::pcapng::{Packet, put_interface, put_section};
 use serde_json::Value;
-use util::{Dir, Ingest, PROGRAM, assert_adds_up, blast, number, resident_bytes, run, wait_until};
+use util::{Dir, Ingest, PROGRAM, assert_adds_up, blast, kernel_rows, number, resident_bytes, run, wait_until};
 
 fn dir() -> Dir {
     static NUMBER: AtomicUsize = AtomicUsize::new(0);
@@ -896,9 +896,15 @@ fn segments_on_a_stuck_disk_cost_what_the_kernel_counts_and_are_written_when_it_
     let Some((ingest, strace)) = with_slow_segment(&dir, FOR_EVER_US, &["--rcvbuf", "200000"]) else { return };
     let before = bytes_in(&kept);
     let mut send = |count: &str| {
-        sent += number(&blast(ingest.addr, &["--count", count, "--size", "1000", "--rate", "40000"]), "sent");
+        let count = number(&blast(ingest.addr, &["--count", count, "--size", "1000", "--rate", "40000"]), "sent");
+        sent += count;
+        count
     };
-    send("40000"); // 40 MB, of which queues and socket hold less than half
+    let dropped = || kernel_rows(ingest.addr.port()).2;
+    wait_until("the queues and the socket to be full", || {
+        let before = dropped();
+        send("10000") == dropped() - before
+    });
     assert_eq!(bytes_in(&kept), before, "it stands still");
     // 15 chunks of up to 1.1 MiB, a ring, and what the program is itself: 30 MB here, and 55 if all were kept.
     assert!(resident_bytes(&ingest) < 40 << 20, "{} bytes", resident_bytes(&ingest));
