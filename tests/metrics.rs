@@ -261,19 +261,31 @@ fn fifteen_idle_connections_keep_nobody_waiting_and_end_at_their_deadline() {
 }
 
 #[test]
-fn a_connection_beyond_sixteen_waits_until_one_of_them_ends() {
+fn a_connection_beyond_sixteen_takes_the_place_of_the_oldest_that_has_no_answer() {
     let (ingest, metrics) = start(&[]);
+    let asked_slowly = {
+        let mut stream = connect(metrics);
+        stream.write_all(b"GET /healthz HTTP/1.1\r\n").unwrap();
+        stream
+    };
     let begun = Instant::now();
-    let mut idle: Vec<TcpStream> = (0..16).map(|_| connect(metrics)).collect();
+    let mut idle: Vec<TcpStream> = (0..15).map(|_| connect(metrics)).collect();
+    idle.push(connect(metrics));
+    assert!(is_closed(asked_slowly) && begun.elapsed() < CONNECTION, "{:?}", begun.elapsed());
     assert_eq!(get(metrics, "/healthz").0, 200);
-    assert!(begun.elapsed() >= CONNECTION, "{:?}", begun.elapsed());
-    // One that goes away makes room at once.
-    assert!(idle.drain(..).all(is_closed));
-    idle.extend((0..16).map(|_| connect(metrics)));
-    let freed = Instant::now();
-    drop(idle.pop());
+    assert!(is_closed(idle.remove(0)) && begun.elapsed() < CONNECTION, "{:?}", begun.elapsed());
+    // The others have their time.
+    assert!(idle.into_iter().all(is_closed) && begun.elapsed() >= CONNECTION);
+    assert_eq!(ingest.stop().0, 0);
+}
+
+#[test]
+fn hundreds_of_idle_connections_keep_nobody_waiting() {
+    let (ingest, metrics) = start(&[]);
+    let _idle: Vec<TcpStream> = (0..300).map(|_| connect(metrics)).collect();
+    let asked = Instant::now();
     assert_eq!(get(metrics, "/healthz").0, 200);
-    assert!(freed.elapsed() < CONNECTION, "{:?}", freed.elapsed());
+    assert!(asked.elapsed() < CONNECTION, "it waited for idle ones: {:?}", asked.elapsed());
     assert_eq!(ingest.stop().0, 0);
 }
 

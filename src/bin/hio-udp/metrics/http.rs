@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 #[cfg(unix)]
 use rustix::io::Errno;
 
-/// Connections that are talked to at once; others wait.
+/// Connections that are talked to at once; for one more, one of these is let go.
 const CONNECTIONS_MAX: usize = 16;
 
 /// Longest request, with all its headers.
@@ -81,19 +81,23 @@ enum Asked {
 }
 
 /// Answers, for as long as the program runs; `answer` is given a path, and `stuck` is told when no connection could be
-/// taken for a while. The listener does not block. What does not fit waits in its queue.
+/// taken for a while. The listener does not block.
 pub fn serve(listener: &TcpListener, answer: impl Fn(&str) -> Answer, stuck: impl Fn(&io::Error)) {
     let mut connections: Vec<Connection> = Vec::with_capacity(CONNECTIONS_MAX);
     let (mut failures_in_a_row, mut pause_until) = (0_u64, None);
     loop {
         let now = Instant::now();
         pause_until = pause_until.filter(|until| now < *until);
-        let listener = Some(listener).filter(|_| connections.len() < CONNECTIONS_MAX && pause_until.is_none());
+        let listener = Some(listener).filter(|_| pause_until.is_none());
         let until = connections.iter().map(|connection| connection.deadline).chain(pause_until).min();
         wait(listener, &connections, until.map(|until| until - now));
         match listener.map(accept) {
             Some(Ok(connection)) => {
                 failures_in_a_row = 0;
+                if connections.len() == CONNECTIONS_MAX {
+                    let least = connections.iter().enumerate().min_by_key(|(_, connection)| connection.worth());
+                    connections.swap_remove(least.expect("there are some").0);
+                }
                 connections.push(connection);
             }
             Some(Err(error)) if error.kind() != ErrorKind::WouldBlock => {
@@ -154,6 +158,11 @@ impl Connection {
     #[cfg(unix)]
     fn waits_for(&self) -> PollFlags {
         if matches!(self.stage, Stage::Answering { .. }) { PollFlags::OUT } else { PollFlags::IN }
+    }
+
+    /// What is worth least has asked for nothing yet, or only what was refused, and was let in first.
+    fn worth(&self) -> (bool, Instant) {
+        (matches!(self.stage, Stage::Answering { is_refusal: false, .. }), self.deadline)
     }
 
     /// Does as much as one call can; `false` when it is over. Whoever asks too slowly, or goes away, has no answer.
