@@ -106,12 +106,19 @@ fn ingest_through(dir: &Dir, calls: &str, fault: &str, path: Option<&str>, args:
     let (code, account, said) = ingest.stop();
     assert!(hits(dir) > 0, "{calls} {fault}: {said}");
     assert!(!said.contains("panicked"), "{said}");
+    let said = without_recovery(&said);
     // What fails for good ends the ingest before all has come.
     if !args.contains(&"--out") || code == 0 {
         assert_adds_up(&account, sent);
     }
     assert_sinks_add_up(&account);
     Ended { code, account, said }
+}
+
+/// Leaves out the line of a sink that works again, which comes after a second: only on a slow machine does it take so
+/// long.
+fn without_recovery(said: &str) -> String {
+    said.split_inclusive('\n').filter(|line| !line.contains("works again")).collect()
 }
 
 /// Checks that every sink has written or lacks each delivered datagram, by reason.
@@ -579,6 +586,7 @@ fn a_segment_that_cannot_be_begun_is_told_once_and_a_later_one_is() {
         assert_sinks_add_up(&account);
         assert!(number(&account, "not_written") > 0 && number(&account, "written") > 0, "{fault}: {account}");
         assert_eq!(packets_in(&dir.0.join("kept"), ".pcapng"), number(&account, "written"), "{fault}: {account}");
+        let said = without_recovery(&said);
         // The thread that makes names sure opens the directory, and meets the same.
         let (names, others): (Vec<_>, Vec<_>) = said.lines().partition(|line| line.contains("a segment's name"));
         assert!(names.len() <= 1 && others.len() == 2, "when it begins and in the end: {fault}: {said}");
