@@ -161,10 +161,12 @@ fn handlers_that_stall_cost_nothing_that_fits_and_the_rest_is_counted_while_it_h
         let pipeline = builder.start(move |_| handler_gate.wait()).unwrap();
         send(GRAMS, pipeline.ha());
         if workers > 0 {
-            // The reader's own ring is full too, or it has none: it waits.
-            until("full rings", || pipeline.stats().total().reader_stalls > 0);
-            let total = pipeline.stats().total();
-            assert_eq!((total.rings, total.rings_free, total.rings_full), (6, 0, 4));
+            assert_eq!(pipeline.stats().total().rings, 6);
+            // The reader's own ring is full too, or it has none: it waits. Each worker has taken one, once it runs.
+            until("full rings", || {
+                let total = pipeline.stats().total();
+                total.reader_stalls > 0 && (total.rings_free, total.rings_full) == (0, 4)
+            });
             until("losses", || pipeline.stats().total().socket.kernel_dropped > 0);
         }
         gate.open();
@@ -196,7 +198,7 @@ fn a_stop_past_its_deadline_leaves_the_rest_behind_and_says_how_much() {
     let builder = Pipeline::builder(config().bc(8)).workers(1).queue(2).drain(Duration::ZERO);
     let pipeline = builder.start(move |batch| {
         // Sleeps so that all 25 batches would take much longer than it takes to ask for the stop.
-        thread::sleep(Duration::from_millis(50));
+        thread::sleep(Duration::from_millis(200));
         count.fetch_add(batch.len() as u64, Ordering::Relaxed);
     });
     let pipeline = pipeline.unwrap();
