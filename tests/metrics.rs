@@ -126,17 +126,21 @@ fn the_counters_are_those_of_the_account_and_never_fall_under_load() {
     let to = ingest.addr;
     let load =
         thread::spawn(move || number(&blast(to, &["--duration", "1", "--rate", "20000", "--size", "100"]), "sent"));
-    let (mut before, mut scrapes) = (0, 0);
-    while !load.is_finished() {
+    let mut before = 0;
+    loop {
         let now = Scrape::of(metrics).arrived();
         assert!(now >= before, "{now} after {before}");
-        (before, scrapes) = (now, scrapes + 1);
+        before = now;
+        if load.is_finished() {
+            break;
+        }
     }
-    assert!(scrapes > 0);
     send_from("127.0.0.2", to, 10);
     let sent = load.join().unwrap() + 10;
     let written = |scrape: &Scrape| scrape.sum("hio_udp_sink_written_datagrams_total");
-    let scrape = scrape_until(metrics, |scrape| scrape.arrived() == sent && written(scrape) == sent - 10);
+    let delivered = |scrape: &Scrape| scrape.sum("hio_udp_delivered_datagrams_total");
+    let scrape = scrape_until(metrics, |scrape| scrape.arrived() == sent && written(scrape) == delivered(scrape));
+    let delivered = delivered(&scrape);
     let (code, account, said) = ingest.stop();
     assert_eq!((code, said.as_str()), (0, ""));
     assert_adds_up(&account, sent);
@@ -153,15 +157,18 @@ fn the_counters_are_those_of_the_account_and_never_fall_under_load() {
     ] {
         assert_eq!(scrape.sum(&format!("hio_udp_{name}_total")), number(&account, field), "{name}");
     }
-    assert_eq!((number(&account, "denied"), number(&account, "truncated")), (10, sent - 10));
+    // On a busy machine the kernel may have dropped some, of the ten too.
+    let (denied, dropped) = (number(&account, "denied"), number(&account, "kernel_dropped"));
+    assert!(denied == 10 || dropped > 0, "{account}");
+    assert_eq!((denied + delivered + dropped, number(&account, "truncated")), (sent, delivered), "{account}");
     let shard = &account["shards"][0];
     assert_eq!(scrape.with("hio_udp_received_datagrams_total", "shard=\"0\""), number(shard, "received"));
-    assert_eq!(scrape.with("hio_udp_sink_written_datagrams_total", "sink=\"null\""), sent - 10);
+    assert_eq!(scrape.with("hio_udp_sink_written_datagrams_total", "sink=\"null\""), delivered);
     assert_eq!(scrape.with("hio_udp_sink_lacking_datagrams_total", "sink=\"null\""), 0);
     assert_eq!(scrape.sum("hio_udp_sink_written_bytes_total"), number(&account["sinks"][0], "bytes"));
-    assert_eq!(scrape.sum("hio_udp_source_datagrams"), sent - 10);
+    assert_eq!(scrape.sum("hio_udp_source_datagrams"), delivered);
     assert_eq!(scrape.sum("hio_udp_source_datagrams_missing_max"), 0);
-    assert_eq!(scrape.sum("hio_udp_batch_datagrams_sum"), sent);
+    assert_eq!(scrape.sum("hio_udp_batch_datagrams_sum"), sent - dropped);
     assert_eq!(scrape.with("hio_udp_batch_datagrams_bucket", "+Inf"), scrape.sum("hio_udp_batch_datagrams_count"));
     let backend = format!("backend=\"{}\"", account["backend"].as_str().unwrap());
     assert_eq!(scrape.with("hio_udp_build_info", &backend), 1);
