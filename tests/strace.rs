@@ -911,7 +911,9 @@ fn segments_on_a_stuck_disk_cost_what_the_kernel_counts_and_are_written_when_it_
     let dropped = || kernel_rows(ingest.addr.port()).2;
     wait_until("the queues and the socket to be full", || {
         let before = dropped();
-        send("10000") == dropped() - before
+        // The kernel leaves a row out when another socket goes away while its table is read.
+        let sent = send("10000");
+        dropped().checked_sub(before) == Some(sent)
     });
     assert_eq!(bytes_in(&kept), before, "it stands still");
     // 15 chunks of up to 1.1 MiB, a ring, and what the program is itself: 30 MB here, and 55 if all were kept.
@@ -971,6 +973,13 @@ fn ingest_slowly_through(calls: &str, fault: &str, args: &[&str]) -> Ended {
     Ended { code, account, said }
 }
 
+/// How often it was said that receiving failed, and how often that it worked again: a second after the last failure,
+/// so only where the machine is slow or the next failure comes late.
+fn troubles(said: &str) -> (usize, usize) {
+    let lines = |part: &str| said.lines().filter(|line| line.contains(part)).count();
+    (lines("failed: "), lines("works again"))
+}
+
 #[test]
 fn a_receive_that_fails_at_any_place_is_told_once_and_loses_nothing() {
     if !can_trace() || cfg!(force_uring) {
@@ -982,7 +991,8 @@ fn a_receive_that_fails_at_any_place_is_told_once_and_loses_nothing() {
             let Ended { code, account, said } = ingest_slowly_through(RECEIVE, &fault, &[]);
             assert_eq!((code, number(&account, "delivered")), (0, 300), "{fault}: {said}");
             assert!(number(&account, "receive_errors") > 0, "{fault}: {account}");
-            assert_eq!(said.lines().filter(|line| line.contains("failed: ")).count(), 1, "{fault}: {said}");
+            let (failed, again) = troubles(&said);
+            assert!(failed > 0 && failed <= again + 1, "{fault}: {said}");
         }
     }
     // It is told too when it works again, if there is time for it.
@@ -1054,7 +1064,8 @@ fn a_wait_that_fails_loses_nothing() {
     for fault in some("error=EINTR:when=1+2 error=ENOMEM:when=2+3 error=EINVAL:when=2+3 error=EFAULT:when=1") {
         let Ended { code, account, said } = ingest_slowly_through("ppoll", fault, &[]);
         assert_eq!((code, number(&account, "delivered")), (0, 300), "{fault}: {said}");
-        assert!(said.lines().filter(|line| line.contains("failed: ")).count() <= 1, "{fault}: {said}");
+        let (failed, again) = troubles(&said);
+        assert!(failed <= again + 1, "{fault}: {said}");
     }
 }
 
