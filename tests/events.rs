@@ -184,7 +184,7 @@ mod stuck {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
 
-    use super::util::{Dir, kernel_rows, wait_until};
+    use super::util::{Dir, free_addr, kernel_rows, wait_until};
     use super::*;
 
     /// An ingest whose standard error is a pipe that is full already, its port, the pipe, and how many bytes are in it.
@@ -194,7 +194,7 @@ mod stuck {
         let stderr = fs::File::options().read(true).write(true).open(&pipe).unwrap();
         let mut filler = fs::File::options().write(true).custom_flags(libc::O_NONBLOCK).open(&pipe).unwrap();
         let filled = std::iter::from_fn(|| filler.write(&[0; 4096]).ok()).sum();
-        let free = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let free = free_addr();
         let mut command = Command::new(PROGRAM);
         command.args(["ingest", "--json", "--bind", &free.to_string()]).args(args);
         let child = command.stdout(Stdio::piped()).stderr(stderr.try_clone().unwrap()).spawn().unwrap();

@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 
 #[path = "util/program.rs"]
 mod util;
-use util::{Dir, Ingest, PROGRAM, blast, run, send_signal};
+use util::{Dir, Ingest, PROGRAM, blast, free_port, run, send_signal};
 
 /// Command lines of the program in documents and in its own help, each once.
 fn examples() -> BTreeSet<String> {
@@ -54,10 +54,7 @@ fn why_not_here(words: &[String]) -> Option<&'static str> {
 
 /// The same command line for this machine: `ports` has free ones in the place of those that are named.
 fn made_to_run(words: &[String], dir: &Dir, ports: &mut BTreeMap<String, u16>) -> Vec<String> {
-    let mut free = |port: &str| {
-        let free = || UdpSocket::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port();
-        *ports.entry(port.to_owned()).or_insert_with(free)
-    };
+    let mut free = |port: &str| *ports.entry(port.to_owned()).or_insert_with(free_port);
     let mut before = "";
     let mut made = Vec::new();
     for word in words {

@@ -61,7 +61,7 @@ fn pinned_shards_by_processor_receive_too_and_a_processor_that_is_not_there_is_o
 #[test]
 fn several_addresses_are_received_on_at_once() {
     let file = Scratch::new("binds");
-    let free = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let free = program::free_addr();
     let mut command = Command::new(PROGRAM);
     command.args(["ingest", "--json", "--out", file.arg(), "--bind", &free.to_string(), "--bind", "127.0.0.2:0"]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -87,7 +87,7 @@ fn both_address_families_are_received_on_one_port_each_on_its_own_socket() {
         return println!("left out: needs IPv6");
     }
     for (v4, v6_comes_first) in [("0.0.0.0", false), ("0.0.0.0", true), ("127.0.0.1", false)] {
-        let port = UdpSocket::bind("[::]:0").unwrap().local_addr().unwrap().port();
+        let port = program::free_port();
         let mut binds = [format!("{v4}:{port}"), format!("[::]:{port}")];
         if v6_comes_first {
             binds.reverse();
@@ -112,7 +112,7 @@ fn both_address_families_are_received_on_one_port_each_on_its_own_socket() {
 fn a_bind_that_fails_names_its_address_and_its_option() {
     let holder = UdpSocket::bind("127.0.0.1:0").unwrap();
     let taken = holder.local_addr().unwrap().to_string();
-    let free = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let free = program::free_addr().to_string();
     for (binds, address, hint) in [
         (&["127.0.0.1:0", &*taken][..], &*taken, "another process or another --bind has port"),
         (&[&*free, &*free], &*free, "another process or another --bind has port"),
@@ -305,7 +305,8 @@ fn a_reload_changes_who_is_let_in_and_a_bad_file_changes_nothing() {
     let file = Scratch::new("config");
     let write = |text: &str| std::fs::write(&file.0, text).unwrap();
     write("deny = [\"127.0.0.1\"]\n");
-    let mut ingest = Ingest::start("127.0.0.1:0", &["--config", file.arg()]);
+    let mut ingest = Ingest::start("127.0.0.1:0", &["--config", file.arg(), "--metrics", "127.0.0.1:0"]);
+    let metrics = program::metrics_of(&ingest);
     let hangup = |ingest: &mut Ingest, text: &str| {
         write(text);
         ingest.signal("HUP");
@@ -313,10 +314,20 @@ fn a_reload_changes_who_is_let_in_and_a_bad_file_changes_nothing() {
         std::io::BufRead::read_line(&mut ingest.stderr, &mut line).unwrap();
         line
     };
-    let addr = ingest.addr;
-    let send = |addr: SocketAddr| {
+    let (addr, mut sent) = (ingest.addr, 0);
+    let mut send = |addr: SocketAddr| {
         blast(addr, &["--count", "10", "--rate", "max"]);
-        wait_until("the queue to be read", || matches!(program::kernel_rows(addr.port()), (1, 0, _)));
+        sent += 10;
+        // What was received, but not yet looked at, would be let in by the next rules.
+        wait_until("a verdict on each", || {
+            let told = program::scrape(metrics);
+            let of = |part: &str| -> u64 {
+                let series = format!("hio_udp_{part}_datagrams_total");
+                let lines = told.lines().filter(|line| line.starts_with(&series));
+                lines.map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap()).sum()
+            };
+            of("delivered") + of("denied") + of("rate_limited") == sent
+        });
     };
     send(addr);
     let said = hangup(&mut ingest, "allow = [\"127.0.0.0/8\"]\nbc = 7\n");

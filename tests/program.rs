@@ -334,8 +334,8 @@ fn blast_tells_a_failure_when_it_happens_and_goes_on() {
 
 #[test]
 fn blast_keeps_its_rate_and_its_count() {
-    let nobody = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let report = blast(nobody, &["--count", "500", "--rate", "2000"]);
+    let nobody = UdpSocket::bind("127.0.0.1:0").unwrap(); // which reads nothing
+    let report = blast(nobody.local_addr().unwrap(), &["--count", "500", "--rate", "2000"]);
     assert_eq!((number(&report, "sent"), number(&report, "failed")), (500, 0));
     let seconds = report["seconds"].as_f64().unwrap();
     assert!(seconds >= 0.24, "500 at 2000 a second in {seconds} s");
@@ -443,8 +443,9 @@ fn a_stuck_disk_does_not_hold_up_the_stop_past_its_deadline() {
     let _pipe = std::fs::File::options().read(true).write(true).open(&file.0).unwrap();
     for (option, place) in [("--out", file.arg().to_owned()), ("--sink", format!("jsonl:{}", file.arg()))] {
         let ingest = Ingest::start("127.0.0.1:0", &[option, &place, "--drain", "0.2"]);
-        // More than all chunks hold, so that the receiver waits for the disk when the stop comes.
-        let sent = number(&blast(ingest.addr, &["--count", "1000", "--rate", "5000", "--size", "60000"]), "sent");
+        // More than all chunks hold, so that the receiver waits for the disk when the stop comes; not even the first,
+        // which may be handed over alone, fits into the pipe.
+        let sent = number(&blast(ingest.addr, &["--count", "1000", "--rate", "5000", "--size", "65507"]), "sent");
         let asked = Instant::now();
         ingest.signal("TERM");
         let (ended, waits) = std::sync::mpsc::channel();
@@ -470,8 +471,9 @@ fn the_scope_of_a_link_local_address_is_kept() {
 
 #[test]
 fn many_sources_of_long_datagrams_share_their_memory() {
-    let nobody = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-    let args = ["blast", "--to", &nobody, "--sources", "400", "--size", "60000", "--count", "400", "--rate", "max"];
+    let nobody = UdpSocket::bind("127.0.0.1:0").unwrap(); // which reads nothing
+    let to = nobody.local_addr().unwrap().to_string();
+    let args = ["blast", "--to", &to, "--sources", "400", "--size", "60000", "--count", "400", "--rate", "max"];
     // 400 MB, were each source to prepare datagrams of its own.
     let output = limited("ulimit -v 300000", &args).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -9,7 +9,7 @@ mod util;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -19,7 +19,10 @@ use captures::{Packet, read_capture, sequence};
 use pcap_file::pcapng::blocks::interface_statistics::InterfaceStatisticsOption;
 use pcap_file::pcapng::{Block, PcapNgReader};
 use serde_json::Value;
-use util::{Dir, Ingest, PATIENCE, PROGRAM, assert_adds_up, blast, limited, number, run, wait_until};
+use util::{
+    Dir, Ingest, PATIENCE, PROGRAM, assert_adds_up, blast, free_addr, free_port, limited, metrics_of, number, run,
+};
+use util::{scrape, wait_until};
 
 /// Files in a directory whose names end so, in order.
 fn files(dir: &Path, ending: &str) -> Vec<PathBuf> {
@@ -135,9 +138,11 @@ impl Drop for Load {
     }
 }
 
-/// Kills it, and waits until nothing is left of it.
-fn kill(mut ingest: Ingest) {
+/// Kills it under its load, and waits until nothing is left of it. The load ends at once: it would go to whoever is
+/// given the port next.
+fn kill(mut ingest: Ingest, load: Load) {
     ingest.child.kill().unwrap();
+    drop(load);
     ingest.child.wait().unwrap();
     wait_until("its end", || UdpSocket::bind(ingest.addr).is_ok());
 }
@@ -164,8 +169,7 @@ fn killed_at_any_moment_it_keeps_every_whole_block_and_the_next_start_closes_the
         let has_begun = || !files(&dir.0, ".part").is_empty() && dir_bytes(&dir.0) > 1000;
         wait_until("something written", has_begun);
         wait_for_a_moment(round, Duration::from_millis(60));
-        kill(ingest);
-        drop(load);
+        kill(ingest, load);
         // Whatever whole blocks there are, somebody else can read them before anything is repaired.
         let left = files(&dir.0, ".part");
         assert!(left.len() <= 6, "{left:?}"); // the open one, and those that wait for their names
@@ -215,8 +219,7 @@ fn killed_at_any_moment_every_sink_has_what_metrics_told_as_written() {
         wait_until("something in every sink", || told_as_written(metrics, &names).iter().all(|count| *count > 0));
         wait_for_a_moment(round, Duration::from_millis(600));
         let told = told_as_written(metrics, &names);
-        kill(ingest);
-        drop(load);
+        kill(ingest, load);
         let in_out = readable(&out) as u64; // which the next start would empty
         let again = if round / 2 % 2 == 0 { &["--zstd"][..] } else { &[] };
         let (code, _, said) = Ingest::start("127.0.0.1:0", &[&sink_args[..], again].concat()).stop();
@@ -235,16 +238,9 @@ fn killed_at_any_moment_every_sink_has_what_metrics_told_as_written() {
     println!("{told_in_all} datagrams were told as written, and are there");
 }
 
-fn metrics_of(ingest: &Ingest) -> SocketAddr {
-    let (_, rest) = ingest.noted.split_once("metrics on http://").expect("it says where");
-    rest.split_once("/metrics").unwrap().0.parse().unwrap()
-}
-
 /// What the metrics tell as written to each of these sinks.
 fn told_as_written(metrics: SocketAddr, names: &[&str]) -> Vec<u64> {
-    let (mut stream, mut answer) = (TcpStream::connect(metrics).unwrap(), String::new());
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: it\r\n\r\n").unwrap();
-    stream.read_to_string(&mut answer).unwrap();
+    let answer = scrape(metrics);
     let told = |name: &&str| {
         let series = format!("hio_udp_sink_written_datagrams_total{{sink=\"{name}\"}} ");
         let line = answer.lines().find_map(|line| line.strip_prefix(&series));
@@ -307,7 +303,10 @@ fn what_a_file_size_limit_refuses_is_counted_and_later_segments_are_written() {
     let sent = number(&blast(ingest.addr, &["--count", "20000", "--rate", "50000", "--size", "200"]), "sent");
     let (code, account, said) = ingest.stop();
     assert_eq!(code, 1, "{said}");
-    assert_eq!(said.lines().filter(|line| line.contains("cannot write: ")).count(), 1, "{said}");
+    // Once, unless it has worked again for a second, as on a slow machine it may.
+    let lines = |part: &str| said.lines().filter(|line| line.contains(part)).count();
+    let (failed, again) = (lines("cannot write: "), lines("works again"));
+    assert!(failed > 0 && failed <= again + 1, "{said}");
     assert_adds_up(&account, sent);
     assert_sinks_add_up(&account);
     assert!(number(&account, "not_written") > 0, "{account}");
@@ -455,8 +454,8 @@ fn no_segment_is_longer_than_asked_for() {
     let dir = Dir::new("exact");
     let name = format!("pcapng:{}", dir.0.display());
     // How long one is with two times ten datagrams.
-    let first = Ingest::start("127.0.0.1:0", &["--sink", &name]);
-    let bind = first.addr.to_string();
+    let bind = free_addr().to_string();
+    let first = Ingest::start(&bind, &["--sink", &name]);
     let send_twice = |ingest: &Ingest| (0..2).for_each(|_| send_and_wait(ingest, &dir.0, 10));
     send_twice(&first);
     assert_eq!(first.stop().0, 0);
@@ -486,7 +485,10 @@ fn closed_segments_are_compressed_and_hold_the_same() {
     assert_eq!(first.stop().0, 0);
     fs::write(segments(&dir.0)[0].with_extension("pcapng.zst.part"), "half").unwrap();
     let ingest = Ingest::start("127.0.0.1:0", &["--sink", &name, "--zstd", "--rotate-every", "0.1"]);
-    sent += number(&blast(ingest.addr, &["--duration", "1", "--rate", "5000"]), "sent");
+    wait_until("three of them", || {
+        sent += number(&blast(ingest.addr, &["--duration", "0.2", "--rate", "5000"]), "sent");
+        files(&dir.0, ".pcapng.zst").len() >= 3
+    });
     let (code, account, said) = ingest.stop();
     assert_eq!(code, 0, "{said}");
     assert_sinks_add_up(&account);
@@ -761,7 +763,7 @@ fn is_refused_as_a_loop(binds: &[String], place: &str, more: &[&str]) -> bool {
 
 #[test]
 fn a_relay_to_a_socket_of_its_own_ingest_is_refused_however_it_is_named() {
-    let port = UdpSocket::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let at = |host: &str| format!("{host}:{port}");
     let refused = |bind: &str, place: &str| is_refused_as_a_loop(&[at(bind)], &at(place), &[]);
     assert!(refused("127.0.0.1", "127.0.0.1") && refused("127.0.0.1", "localhost"));
@@ -846,8 +848,9 @@ fn a_store_that_stalls_costs_nothing_that_its_queue_holds() {
     let pipe = dir.join("pipe");
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let stored = format!("pcapng:{}", dir.join("kept"));
-    let ingest = Ingest::start("127.0.0.1:0", &["--sink", &format!("jsonl:{pipe}"), "--sink", &stored]);
-    // 5 MB, of which a pipe that nobody reads takes 64 kB.
+    let args = ["--sink", &format!("jsonl:{pipe}"), "--sink", &stored, "--rcvbuf", "8000000"];
+    let ingest = Ingest::start("127.0.0.1:0", &args);
+    // 5 MB, which the socket takes, if it may, and of which a pipe that nobody reads takes 64 kB.
     let sent = number(&blast(ingest.addr, &["--count", "5000", "--rate", "10000", "--size", "1000"]), "sent");
     wait_until("what is stored elsewhere meanwhile", || {
         files(&dir.0.join("kept"), ".part").iter().map(|path| readable(path)).sum::<usize>() >= 4000
@@ -870,7 +873,7 @@ fn a_capture_into_a_pipe_waits_for_its_reader_and_a_stop_ends_the_wait() {
     let pipe = dir.join("pipe");
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     for has_reader in [true, false] {
-        let free = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let free = free_addr();
         let mut command = Command::new(PROGRAM);
         command.args(["ingest", "--json", "--bind", &free.to_string(), "--out", &pipe]);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -911,7 +914,7 @@ fn a_start_whose_pipe_is_full_waits_for_its_reader_and_a_stop_ends_the_wait() {
     let page = [0; 4096];
     (0..16).for_each(|_| full.write_all(&page).unwrap());
     for is_read in [false, true] {
-        let free = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let free = free_addr();
         let mut command = Command::new(PROGRAM);
         command.args(["ingest", "--json", "--bind", &free.to_string(), "--out", &pipe]);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();

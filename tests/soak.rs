@@ -11,7 +11,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use serde_json::Value;
-use util::{Dir, Ingest, PROGRAM, assert_adds_up, blast, kernel_rows, number, resident_bytes, wait_until};
+use util::{Dir, Ingest, PROGRAM, assert_adds_up, blast, free_port, kernel_rows, number, resident_bytes, wait_until};
 
 const MIB: u64 = 1 << 20;
 /// What may wait for a sink: memory that is touched when so much first waits.
@@ -103,9 +103,7 @@ fn what_overflows_while_the_process_is_suspended_is_counted_exactly() {
 #[test]
 fn sixty_four_sockets_account_for_every_datagram_and_stop() {
     // One port on as many addresses.
-    let first = Ingest::start("127.0.0.1:0", &[]);
-    let port = first.addr.port();
-    assert_eq!(first.stop().0, 0);
+    let port = free_port();
     let binds: Vec<String> = (1..=64).map(|host| format!("127.0.0.{host}:{port}")).collect();
     let others: Vec<&str> = binds[1..].iter().flat_map(|bind| ["--bind", bind]).collect();
     let ingest = Ingest::start(&binds[0], &others);

@@ -1,10 +1,11 @@
 //! What tests of the built program share: runs of it, and files that go with the test.
 #![allow(dead_code)]
 
-use std::io::{BufRead, BufReader, Read};
-use std::net::SocketAddr;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -69,8 +70,17 @@ impl Ingest {
         Self { child, addr, noted, stderr }
     }
 
+    /// Behind a STOP all its threads have stopped, where proc(5) tells: each stops when it is next scheduled.
     pub fn signal(&self, name: &str) {
         assert!(send_signal(name, self.child.id()));
+        if name == "STOP" && cfg!(target_os = "linux") {
+            let tasks = || std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+            let has_stopped = |task: PathBuf| {
+                let stat = std::fs::read_to_string(task.join("stat")).unwrap_or_default();
+                stat.rsplit(") ").next().is_some_and(|state| state.starts_with(['T', 't']))
+            };
+            wait_until("all threads to stop", || tasks().all(|task| has_stopped(task.unwrap().path())));
+        }
     }
 
     /// Waits for its end: exit code, account, and what else it said.
@@ -112,6 +122,26 @@ pub fn blast(to: SocketAddr, args: &[&str]) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
+/// A port that is free on every address, and that nobody is given who asks for any: it lies below those.
+pub fn free_port() -> u16 {
+    const PORTS: u32 = 8000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Tests that run at once have others, if they are few.
+    let first = std::process::id().wrapping_mul(61) % PORTS + NEXT.fetch_add(1, Ordering::Relaxed);
+    let mut ports = (first..first + PORTS).map(|n| 2000 + (n % PORTS) as u16);
+    let is_free = |port: &u16| {
+        let has_v6 = UdpSocket::bind("[::1]:0").is_ok();
+        let is_free_in_v6 = !has_v6 || UdpSocket::bind(("::", *port)).is_ok();
+        is_free_in_v6 && UdpSocket::bind(("0.0.0.0", *port)).is_ok() && TcpListener::bind(("0.0.0.0", *port)).is_ok()
+    };
+    ports.find(is_free).expect("a free port")
+}
+
+/// The same on 127.0.0.1.
+pub fn free_addr() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], free_port()))
+}
+
 pub fn number(value: &Value, name: &str) -> u64 {
     value[name].as_u64().unwrap_or_else(|| panic!("no number {name} in {value}"))
 }
@@ -121,6 +151,20 @@ pub fn limited(limit: &str, args: &[&str]) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", &format!("{limit}; exec \"$0\" \"$@\""), PROGRAM]).args(args);
     command
+}
+
+/// Where an ingest said that its metrics are.
+pub fn metrics_of(ingest: &Ingest) -> SocketAddr {
+    let (_, rest) = ingest.noted.split_once("metrics on http://").expect("it says where");
+    rest.split_once("/metrics").unwrap().0.parse().unwrap()
+}
+
+/// What the metrics tell, with the headers of the answer.
+pub fn scrape(metrics: SocketAddr) -> String {
+    let (mut stream, mut answer) = (TcpStream::connect(metrics).unwrap(), String::new());
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: it\r\n\r\n").unwrap();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
 }
 
 /// Checks that every datagram sent is in the account.
