@@ -182,7 +182,7 @@ fn h200_slot_size_zero_is_refused() {
 #[test]
 fn h201_a_closed_port_takes_everything() {
     let mut from: BatchPeer = open();
-    let dead = dead_address("127.20.1.1");
+    let (dead, _keeper) = dead_address("127.20.1.1");
     for round in 1..=3_u64 {
         assert_eq!(parts(&from.send_batch([(&b"a"[..], dead); 3])), (3, 3, 0, None, Stopped::Done));
         assert_eq!(from.send(b"a", dead).unwrap(), 1);
@@ -570,7 +570,7 @@ fn fill_wait_wakes_for_a_datagram_that_comes_later() {
 #[test]
 fn fill_wait_lets_a_busy_line_gather() {
     const GRAMS: u64 = 100;
-    // A long pause, so that it gathers many even where a short sleep of the sender takes long.
+    // A long pause, so that it gathers many even where the sender is held up for a while.
     let mut peer = open_batch(config().bc(64).gather(Duration::from_millis(50)));
     let me = peer.ha();
     std::thread::scope(|scope| {
@@ -578,8 +578,11 @@ fn fill_wait_lets_a_busy_line_gather() {
             let mut from: Peer = open();
             for _ in 0..GRAMS {
                 from.send(b"x", me).unwrap();
-                // Sleeps so that the grams come one by one.
-                std::thread::sleep(Duration::from_micros(50));
+                // The grams come one by one. On a busy machine a sleep could last until no line is busy any more.
+                let start = Instant::now();
+                while start.elapsed() < Duration::from_micros(50) {
+                    std::hint::spin_loop();
+                }
             }
         });
         let (mut batches, mut grams) = (0, 0);

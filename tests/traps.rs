@@ -266,7 +266,7 @@ fn t07_a_refused_connection_is_reported() {
 
 fn a_refused_connection_is_reported(segment: bool) {
     let mut peer = open_batch(config().segment(segment));
-    let dead = dead_address("127.7.1.1");
+    let (dead, _keeper) = dead_address("127.7.1.1");
     SockRef::from(&peer).connect(&dead.into()).unwrap();
     let mut refused = 0;
     for _ in 0..20 {
@@ -317,7 +317,7 @@ fn t08_a_refusal_is_never_asked_for() {
 fn t08_where_somebody_asks_for_it_innocent_grams_are_still_accounted_for() {
     let (mut from, mut live): (BatchPeer, BatchPeer) = (open(), open());
     set(&from, libc::SOL_IP, libc::IP_RECVERR, 1);
-    let (dead, alive) = (dead_address("127.8.1.1"), live.ha());
+    let ((dead, _keeper), alive) = (dead_address("127.8.1.1"), live.ha());
     let names: Vec<[u8; 1]> = (0..40).map(|i| [i]).collect();
     let grams: Vec<_> =
         names.iter().enumerate().map(|(i, name)| (&name[..], if i % 2 == 0 { dead } else { alive })).collect();
@@ -346,7 +346,8 @@ fn t08_h199_a_pending_error_and_the_data_behind_it_both_come() {
     for _ in 0..3 {
         let (mut peer, mut from): (BatchPeer, BatchPeer) = (open(), open());
         set(&peer, libc::SOL_IP, libc::IP_RECVERR, 1);
-        peer.send(b"nobody", dead_address("127.8.1.2")).unwrap();
+        let (dead, _keeper) = dead_address("127.8.1.2");
+        peer.send(b"nobody", dead).unwrap();
         from.send(b"data", peer.ha()).unwrap();
         settle();
         assert_eq!(peer.receive().unwrap_err().raw_os_error(), Some(ECONNREFUSED));

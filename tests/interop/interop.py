@@ -371,14 +371,14 @@ class Segment:
     def __init__(self, rng, kind, is_first):
         self.rng, self.kind, self.is_batch, self.is_first = rng, kind, kind == "BatchPeer", is_first
         self.steps = []
+        # Neither reuse option, so nobody else gets this port, of those below neither.
+        self.holder = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.holder.bind(("127.0.0.1", 0))
+        self.taken = self.holder.getsockname()[1]
         ports = set()
         while len(ports) < 3:
             ports.add(free_port())
         subject_port, partner_port, self.nowhere = ports
-        # Neither reuse option, so nobody else gets this port.
-        self.holder = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.holder.bind(("127.0.0.1", 0))
-        self.taken = self.holder.getsockname()[1]
 
         self.subject = self.end("subject", rng.choice(HOSTS), subject_port)
         self.partner = self.end("partner", rng.choice(("127.0.0.1", "-")), partner_port)

@@ -65,9 +65,12 @@ pub fn has_ipv6() -> bool {
     has
 }
 
-/// A loopback address where nobody listens, on a host no other test uses.
-pub fn dead_address(host: &str) -> SocketAddr {
-    UdpSocket::bind((host, 0)).unwrap().local_addr().unwrap()
+/// A loopback address where nobody listens, on a host no other test uses; the socket beside it, on another host, keeps
+/// the port from those who ask for any on every interface.
+pub fn dead_address(host: &str) -> (SocketAddr, UdpSocket) {
+    let keeper = UdpSocket::bind("127.0.0.2:0").unwrap();
+    let port = keeper.local_addr().unwrap().port();
+    (SocketAddr::new(host.parse().unwrap(), port), keeper)
 }
 
 /// Waits until `condition` holds.

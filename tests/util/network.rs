@@ -3,6 +3,7 @@
 
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// The private network, for one test at a time; what it undoes when dropped.
 pub struct Network {
@@ -46,9 +47,15 @@ impl Network {
         ] {
             assert!(run(command), "{command}");
         }
-        let shown = Command::new("ip").args(["-oneline", "link", "show", "veth0"]).output().expect("ip");
-        let shown = String::from_utf8(shown.stdout).expect("text");
-        shown.split(':').next().and_then(|index| index.parse().ok()).expect("an index in front")
+        // A thread of the kernel's own sees to the rest of it, routes too (net/core/link_watch.c).
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let is_up = |end| shown(&["-oneline", "link", "show", end]).contains(" state UP ");
+        let has_groups = || !shown(&["-6", "route", "show", "table", "all", "ff00::/8", "dev", "veth0"]).is_empty();
+        while !(is_up("veth0") && is_up("veth1") && has_groups()) {
+            assert!(Instant::now() < deadline, "the Ethernet does not come up");
+        }
+        let link = shown(&["-oneline", "link", "show", "veth0"]);
+        link.split(':').next().and_then(|index| index.parse().ok()).expect("an index in front")
     }
 
     pub fn set_ethernet_mtu(&mut self) {
@@ -62,6 +69,11 @@ impl Drop for Network {
             run(command);
         }
     }
+}
+
+/// What `ip` prints.
+fn shown(args: &[&str]) -> String {
+    String::from_utf8(Command::new("ip").args(args).output().expect("ip").stdout).expect("text")
 }
 
 pub fn run(command: &str) -> bool {
