@@ -24,9 +24,9 @@ mod wait;
 mod winsock;
 mod wire_log;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
-use std::sync::Once;
+use std::sync::{Once, PoisonError, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
 #[cfg(unix)]
@@ -59,12 +59,20 @@ const ERESTARTSYS: i32 = 512;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The faults of one test; those that did not fire go with it, for tests may share a thread.
-struct Faults;
+struct Faults {
+    /// Keeps others from forking; the first of a thread has it.
+    forks: Option<RwLockReadGuard<'static, ()>>,
+}
+
+thread_local! {
+    static KEEPS_FROM_FORKING: Cell<bool> = const { Cell::new(false) };
+}
 
 impl Faults {
     fn new() -> Self {
         fault::clear();
-        Self
+        let is_first = !KEEPS_FROM_FORKING.replace(true);
+        Self { forks: is_first.then(|| fault::FORKS.read().unwrap_or_else(PoisonError::into_inner)) }
     }
 
     fn inject(&self, call: Call, after: usize, times: usize, fault: Fault) {
@@ -102,6 +110,7 @@ impl Faults {
 impl Drop for Faults {
     fn drop(&mut self) {
         fault::clear();
+        KEEPS_FROM_FORKING.set(self.forks.is_none());
     }
 }
 

@@ -251,6 +251,7 @@ fn a_pipeline_whose_socket_is_refused_at_any_call_holds_no_port() {
 
 #[test]
 fn a_passed_socket_that_is_refused_at_any_call_is_closed() {
+    let _faults = Faults::new();
     let port = std::net::UdpSocket::bind((own_host(), 0)).unwrap().local_addr().unwrap().port();
     let passed = || {
         let socket = std::net::UdpSocket::bind((own_host(), port)).expect("the port is free again");

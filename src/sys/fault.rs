@@ -8,6 +8,8 @@ use std::cell::Cell;
 #[cfg(test)]
 use std::cell::RefCell;
 use std::io;
+#[cfg(test)]
+use std::sync::RwLock;
 #[cfg(not(test))]
 use std::sync::{Mutex, PoisonError};
 
@@ -24,6 +26,11 @@ pub(crate) enum Fault {
 
 /// Kinds of calls; the last is [`Call::Enter`].
 const CALLS: usize = Call::Enter as usize + 1;
+
+/// Held to write by a test that forks, and to read by those whose closed sockets must be gone at once: a child has
+/// those of all tests until it ends.
+#[cfg(test)]
+pub(crate) static FORKS: RwLock<()> = RwLock::new(());
 
 struct Planned {
     call: Call,

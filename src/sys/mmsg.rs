@@ -563,6 +563,8 @@ mod tests {
     }
 
     mod uring {
+        use std::sync::PoisonError;
+
         use super::super::fault::{self, Fault};
         use super::*;
 
@@ -671,6 +673,7 @@ mod tests {
             if !is_to_be_had() {
                 return;
             }
+            let _alone = fault::FORKS.write().unwrap_or_else(PoisonError::into_inner);
             let fill = |slots: &mut RecvSlots, times: u8| {
                 for _ in 0..times {
                     assert_eq!(received(slots, &queued(70)), (0..70).collect::<Vec<u8>>());
@@ -695,6 +698,7 @@ mod tests {
             if !is_to_be_had() || cfg!(force_uring) {
                 return;
             }
+            let _alone = fault::FORKS.write().unwrap_or_else(PoisonError::into_inner);
             assert!(works_forked(|| {
                 let limit = libc::rlimit { rlim_cur: 200, rlim_max: 200 };
                 // SAFETY: the system call reads a struct of our own, in a process that ends with this test.
@@ -711,7 +715,9 @@ mod tests {
                 return;
             }
             let (mut slots, socket) = (expecting_many(), UdpSocket::bind("127.0.0.1:0").unwrap());
-            let nobody = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+            // On a host where no other test binds; the keeper of the port is on another.
+            let keeper = UdpSocket::bind("127.0.0.2:0").unwrap();
+            let nobody = SocketAddr::from(([127, 0, 0, 9], keeper.local_addr().unwrap().port()));
             socket.connect(nobody).unwrap();
             socket.send(b"refused").unwrap();
             // As if the kernel had taken some of the requests only.
