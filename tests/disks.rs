@@ -13,12 +13,11 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::slice;
-use std::time::{Duration, Instant};
 
 use captures::{read_capture, sequence};
 use pcap_file::pcapng::PcapNgReader;
 use serde_json::Value;
-use util::{Dir, Ingest, PROGRAM, assert_adds_up, blast, number, wait_until};
+use util::{Dir, Ingest, PROGRAM, assert_adds_up, blast, number, wait_past_trouble, wait_until};
 
 /// A disk of its own, which only the program sees; not every system lets one make it.
 struct Disk {
@@ -86,12 +85,6 @@ fn start_with_a_hundred(args: &[&str], written: impl Fn() -> u64) -> Ingest {
     Load::to(&ingest).send("100");
     wait_until("the first hundred", || written() == 100);
     ingest
-}
-
-/// Waits so long that a failure is over a second ago, after which a sink that works again says so.
-fn wait_past_trouble() {
-    let since = Instant::now();
-    wait_until("a pause", || since.elapsed() > Duration::from_millis(1700));
 }
 
 /// Files in a directory whose names end so, in order; none if it is not there.

@@ -13,7 +13,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use captures::{Packet, read_capture, sequence};
 use pcap_file::pcapng::blocks::interface_statistics::InterfaceStatisticsOption;
@@ -22,7 +22,7 @@ use serde_json::Value;
 use util::{
     Dir, Ingest, PATIENCE, PROGRAM, assert_adds_up, blast, free_addr, free_port, limited, metrics_of, number, run,
 };
-use util::{scrape, wait_until};
+use util::{scrape, wait_past_trouble, wait_until};
 
 /// Files in a directory whose names end so, in order.
 fn files(dir: &Path, ending: &str) -> Vec<PathBuf> {
@@ -343,9 +343,7 @@ fn a_full_disk_is_told_once_and_counted_and_writing_goes_on_when_there_is_room()
     send("4000"); // 700 kB with its headers
     wait_until("a full disk", is_full);
     send("2000");
-    // Long enough for the last failure to be over a second ago.
-    let failed_by = Instant::now();
-    wait_until("a pause", || failed_by.elapsed() > Duration::from_millis(1700));
+    wait_past_trouble();
     fs::remove_file(&ballast).unwrap();
     send("1000");
     let captured = PathBuf::from(&inside);

@@ -186,6 +186,13 @@ pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
+/// Waits so long that a failure is over a second ago, after which a sink that works again says so; even one that came
+/// to what was sent over a second late.
+pub fn wait_past_trouble() {
+    let since = Instant::now();
+    wait_until("a pause", || since.elapsed() > Duration::from_millis(2700));
+}
+
 /// What an ingest has in memory, as the kernel tells it (proc(5), VmRSS).
 pub fn resident_bytes(ingest: &Ingest) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", ingest.child.id())).unwrap();
