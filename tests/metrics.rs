@@ -9,15 +9,14 @@ use std::time::{Duration, Instant};
 
 #[path = "util/program.rs"]
 mod util;
-use util::{Ingest, assert_adds_up, blast, number, run};
+use util::{Ingest, assert_adds_up, blast, metrics_of, number, run};
 
 /// Longest a test waits for anything: a machine may be slow.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn start(args: &[&str]) -> (Ingest, SocketAddr) {
     let ingest = Ingest::start("127.0.0.1:0", &[&["--metrics", "127.0.0.1:0"], args].concat());
-    let addr = ingest.noted.split_once("metrics on http://").expect("it says where").1;
-    let addr = addr.split_once("/metrics").unwrap().0.parse().unwrap();
+    let addr = metrics_of(&ingest);
     (ingest, addr)
 }
 

@@ -27,7 +27,9 @@ use captures::read_capture;
 use errnos::*;
 use hio_udp::pcapng::{Packet, put_interface, put_section};
 use serde_json::Value;
-use util::{Dir, Ingest, PROGRAM, assert_adds_up, blast, kernel_rows, number, resident_bytes, run, wait_until};
+use util::{
+    Dir, Ingest, PROGRAM, assert_adds_up, blast, kernel_rows, metrics_of, number, resident_bytes, run, wait_until,
+};
 
 fn dir() -> Dir {
     static NUMBER: AtomicUsize = AtomicUsize::new(0);
@@ -672,8 +674,8 @@ fn a_connection_to_the_metrics_that_cannot_be_taken_is_tried_again_and_told_if_i
     let start = |dir: &Dir, fault: &str| {
         let args = [&INGEST[..], &["--metrics", "127.0.0.1:0"]].concat();
         let ingest = Ingest::spawn(traced(dir, "accept4", fault, None, &args));
-        let address = ingest.noted.split("metrics on http://").nth(1).unwrap().split('/').next().unwrap().to_owned();
-        (ingest, TcpStream::connect(address).unwrap())
+        let asking = TcpStream::connect(metrics_of(&ingest)).unwrap();
+        (ingest, asking)
     };
     for errno in some(ACCEPT) {
         let (dir, fault) = (dir(), format!("error={errno}:when=1..2"));
@@ -709,7 +711,7 @@ fn a_connection_to_the_metrics_that_fails_ends_alone_and_the_next_one_is_answere
             let (dir, fault) = (dir(), format!("error={errno}:when=1"));
             let args = [&INGEST[..], &["--metrics", "127.0.0.1:0"]].concat();
             let ingest = Ingest::spawn(traced(&dir, calls, &fault, None, &args));
-            let address = ingest.noted.split("metrics on http://").nth(1).unwrap().split('/').next().unwrap();
+            let address = metrics_of(&ingest);
             let answered = [(); 2].map(|()| {
                 let mut asking = TcpStream::connect(address).unwrap();
                 let mut answer = String::new();
