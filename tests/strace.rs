@@ -28,7 +28,8 @@ use errnos::*;
 use hio_udp::pcapng::{Packet, put_interface, put_section};
 use serde_json::Value;
 use util::{
-    Dir, Ingest, PROGRAM, assert_adds_up, blast, kernel_rows, metrics_of, number, resident_bytes, run, wait_until,
+    Dir, Ingest, PROGRAM, assert_adds_up, blast, kernel_rows, metrics_of, number, resident_bytes, run, troubles,
+    wait_until,
 };
 
 fn dir() -> Dir {
@@ -975,13 +976,6 @@ fn ingest_slowly_through(calls: &str, fault: &str, args: &[&str]) -> Ended {
     Ended { code, account, said }
 }
 
-/// How often it was said that receiving failed, and how often that it worked again: a second after the last failure,
-/// so only where the machine is slow or the next failure comes late.
-fn troubles(said: &str) -> (usize, usize) {
-    let lines = |part: &str| said.lines().filter(|line| line.contains(part)).count();
-    (lines("failed: "), lines("works again"))
-}
-
 #[test]
 fn a_receive_that_fails_at_any_place_is_told_once_and_loses_nothing() {
     if !can_trace() || cfg!(force_uring) {
@@ -993,7 +987,7 @@ fn a_receive_that_fails_at_any_place_is_told_once_and_loses_nothing() {
             let Ended { code, account, said } = ingest_slowly_through(RECEIVE, &fault, &[]);
             assert_eq!((code, number(&account, "delivered")), (0, 300), "{fault}: {said}");
             assert!(number(&account, "receive_errors") > 0, "{fault}: {account}");
-            let (failed, again) = troubles(&said);
+            let (failed, again) = troubles(&said, "failed: ");
             assert!(failed > 0 && failed <= again + 1, "{fault}: {said}");
         }
     }
@@ -1066,7 +1060,7 @@ fn a_wait_that_fails_loses_nothing() {
     for fault in some("error=EINTR:when=1+2 error=ENOMEM:when=2+3 error=EINVAL:when=2+3 error=EFAULT:when=1") {
         let Ended { code, account, said } = ingest_slowly_through("ppoll", fault, &[]);
         assert_eq!((code, number(&account, "delivered")), (0, 300), "{fault}: {said}");
-        let (failed, again) = troubles(&said);
+        let (failed, again) = troubles(&said, "failed: ");
         assert!(failed <= again + 1, "{fault}: {said}");
     }
 }

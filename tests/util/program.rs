@@ -186,6 +186,13 @@ pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
+/// How often a trouble was told to begin, by a line with `begins`, and how often it was told that all works again: a
+/// second after the last failure, so only where the machine is slow or the next failure comes late.
+pub fn troubles(said: &str, begins: &str) -> (usize, usize) {
+    let lines = |part: &str| said.lines().filter(|line| line.contains(part)).count();
+    (lines(begins), lines("works again"))
+}
+
 /// Waits so long that a failure is over a second ago, after which a sink that works again says so; even one that came
 /// to what was sent over a second late.
 pub fn wait_past_trouble() {
